@@ -1,0 +1,1 @@
+"""Data read by name through ``sonogym.resources``."""

@@ -1,0 +1,1 @@
+"""Gymnasium tasks on the simulator."""

@@ -1,0 +1,115 @@
+"""One patient: CT, tissue labels, skin and landmarks on disk and in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonogym.anatomy.surface import Skin
+from sonogym.anatomy.tissues import TISSUE_COUNT
+from sonogym.anatomy.volume import Volume
+from sonogym.errors import InvalidInputError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What placing a probe needs of a patient: skin and landmarks, RAS metres.
+
+    ``landmarks``: name -> (3,) [m]: ``vertebra_<level>`` (body centre), ``spinous_<level>`` (tip), ``kidney_left``,
+    ``kidney_right``, ``liver``, ``spleen``, ``aorta_<level>``. ``digest`` names the content: equal digests mean equal voxels.
+    """
+
+    name: str
+    skin: Skin
+    landmarks: Mapping[str, Float[Tensor, "3"]]
+    digest: str
+
+    def landmark(self, name: str) -> Float[Tensor, "3"]:
+        """Position [m] of a landmark; raises :class:`UnknownNameError` listing those of this patient."""
+        if name not in self.landmarks:
+            raise unknown_name(f"landmark of patient {self.name!r}", name, self.landmarks)
+        return self.landmarks[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy(Body):
+    """A patient: ``ct`` int16 HU (1, x, y, z) and ``labels`` uint8 :class:`Tissue` ids on the same grid.
+
+    ``facts`` holds what is known besides (sex, BMI, source, licence).
+    """
+
+    ct: Volume
+    labels: Volume
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ct.same_grid(self.labels):
+            raise InvalidInputError(
+                f"labels {tuple(self.labels.voxels.shape[1:])} and CT {tuple(self.ct.voxels.shape[1:])} are not on one grid: "
+                "resample the labels to the CT"
+            )
+        highest = int(self.labels.voxels.max())
+        if highest >= TISSUE_COUNT:
+            raise InvalidInputError(f"labels hold tissue id {highest}; known are 0 .. {TISSUE_COUNT - 1}")
+
+
+def content_digest(*parts: object) -> str:
+    """Hex digest of tensors, and of anything JSON can write."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, Tensor):
+            state.update(part.contiguous().numpy().tobytes())
+        else:
+            state.update(json.dumps(part, sort_keys=True).encode())
+    return state.hexdigest()
+
+
+def anatomy_tensors(anatomy: Anatomy) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What :func:`sonogym.anatomy.cache.write_tensors` stores of an anatomy."""
+    tensors = {
+        "ct": anatomy.ct.voxels,
+        "labels": anatomy.labels.voxels,
+        "patient_from_voxel": anatomy.ct.patient_from_voxel.double(),
+        "skin": anatomy.skin.distance.voxels,
+        "skin_patient_from_voxel": anatomy.skin.distance.patient_from_voxel.double(),
+    }
+    text = {
+        "name": anatomy.name,
+        "digest": anatomy.digest,
+        "landmarks": json.dumps({name: point.tolist() for name, point in anatomy.landmarks.items()}),
+        "facts": json.dumps(dict(anatomy.facts)),
+    }
+    return tensors, text
+
+
+def anatomy_from_tensors(tensors: Mapping[str, Tensor], text: Mapping[str, str]) -> Anatomy:
+    """The anatomy that :func:`anatomy_tensors` described."""
+    matrix = tensors["patient_from_voxel"]
+    skin = Skin(Volume(tensors["skin"], tensors["skin_patient_from_voxel"]))
+    landmarks = {name: torch.tensor(point) for name, point in json.loads(text["landmarks"]).items()}
+    ct, labels = Volume(tensors["ct"], matrix), Volume(tensors["labels"], matrix)
+    return Anatomy(
+        name=text["name"],
+        skin=skin,
+        landmarks=landmarks,
+        digest=text["digest"],
+        ct=ct,
+        labels=labels,
+        facts=json.loads(text["facts"]),
+    )
+
+
+ANATOMY_FILE = "anatomy.safetensors"
+
+
+def anatomy_file(folder: Path) -> Path:
+    """Where a patient folder keeps its anatomy."""
+    return folder / ANATOMY_FILE

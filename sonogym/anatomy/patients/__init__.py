@@ -1,0 +1,1 @@
+"""Seeded procedural torsos."""

@@ -1,0 +1,89 @@
+"""The skin as a signed distance [m], positive outside the body, on a coarse smooth grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from torch import Tensor
+
+from sonogym.anatomy.volume import Volume
+from sonogym.errors import InvalidInputError
+from sonogym.geometry import grids
+
+SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
+NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
+
+
+@dataclass(frozen=True)
+class Skin:
+    """Signed distance volume (1, x, y, z) float32, metres, positive outside."""
+
+    distance: Volume
+
+    def at(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
+        """Signed distance [m] at patient points [m]."""
+        flat, shape, offset = (
+            self.distance.voxels.reshape(-1),
+            torch.tensor(self.distance.voxels.shape[1:]),
+            torch.tensor(0),
+        )
+        voxel = grids.affine(self.distance.voxel_from_patient.float(), points)
+        batch = points.shape[:-1]
+        return grids.trilinear(flat, offset.expand(batch), shape.expand(*batch, 3), voxel)
+
+    def normal(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
+        """Outward unit normal at patient points."""
+        steps = NORMAL_STEP * torch.eye(3)
+        gradient = torch.stack([self.at(points + step) - self.at(points - step) for step in steps], dim=-1)
+        return gradient / gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+    def project(self, points: Float[Tensor, "*points 3"], iterations: int = 8) -> Float[Tensor, "*points 3"]:
+        """The skin point reached from each point along the distance gradient."""
+        for _ in range(iterations):
+            points = points - self.at(points)[..., None] * self.normal(points)
+        return points
+
+    def cast(
+        self, origin: Float[Tensor, "*points 3"], direction: Float[Tensor, "*points 3"], reach: float = 0.4
+    ) -> Float[Tensor, "*points 3"]:
+        """Last skin crossing of rays from inside the body; raises :class:`InvalidInputError` where none is met."""
+        steps = torch.arange(0.0, reach, 1e-3)
+        line = origin[..., None, :] + steps[:, None] * direction[..., None, :]
+        inside = self.at(line) < 0
+        if not bool(inside.any(-1).all()):
+            raise InvalidInputError(f"no skin is met within {reach} m of {origin.tolist()} along {direction.tolist()}")
+        last = inside.shape[-1] - 1 - inside.flip(-1).int().argmax(-1)
+        return self.project(
+            torch.take_along_dim(line, last[..., None, None].expand(*last.shape, 1, 3), dim=-2)[..., 0, :]
+        )
+
+
+def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor, "4 4"]) -> Skin:
+    """Skin of a filled body mask. Lattice steps are smoothed away by a 1-voxel-wide Gaussian of the mask edge."""
+    if not bool(body.any()):
+        raise InvalidInputError("the body mask is empty: the volume holds only air")
+    spacing = patient_from_voxel[:3, :3].norm(dim=0).numpy()
+    coarse, matrix = _resample_mask(body.numpy(), patient_from_voxel.double().numpy(), spacing)
+    edge = np.clip(coarse, 0.0, 1.0) - 0.5
+    inside = edge > 0
+    outer = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    distance = ndimage.gaussian_filter((outer - 0.5 * np.sign(outer)) * SKIN_SPACING, 1.0)
+    volume = Volume(torch.from_numpy(distance.astype(np.float32))[None], torch.from_numpy(matrix))
+    return Skin(volume)
+
+
+def _resample_mask(body: np.ndarray, matrix: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mask low-passed and resampled to SKIN_SPACING with a margin of air, and the new affine."""
+    margin = 12
+    zoom = SKIN_SPACING / spacing
+    sigma = np.maximum(0.5 * zoom, 0.6)
+    smooth = ndimage.gaussian_filter(body.astype(np.float32), sigma, mode="nearest")
+    shape = [int(np.ceil(n / z)) + 2 * margin for n, z in zip(body.shape, zoom, strict=True)]
+    coarse = ndimage.affine_transform(smooth, zoom, offset=-margin * zoom, output_shape=shape, order=1, mode="constant")
+    scale = np.diag([*zoom, 1.0])
+    scale[:3, 3] = -margin * zoom
+    return coarse, matrix @ scale

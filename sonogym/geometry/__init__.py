@@ -1,0 +1,5 @@
+"""Rotations, poses and voxel grids."""
+
+from sonogym.geometry.pose import Pose
+
+__all__ = ["Pose"]

@@ -1,0 +1,36 @@
+"""Names of tasks and agents, each with the code it stands for as a string that is imported at first use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from sonogym.errors import unknown_name
+
+TASKS: Mapping[str, str] = {"navigation": "sonogym/Navigation-v0"}
+
+_SINGLE = {"navigation": "sonogym.envs.navigation:make_env"}
+_VECTOR = {"navigation": "sonogym.envs.navigation:make_vector_env"}
+
+
+def load(target: str) -> Any:
+    """The object named ``module:attribute``."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def task_id(task: str) -> str:
+    """Gymnasium id of a task's short name; raises :class:`UnknownNameError`."""
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    return TASKS[task]
+
+
+def register_environments() -> None:
+    """Register every task with Gymnasium, single and vectorised."""
+    import gymnasium
+
+    for name, identifier in TASKS.items():
+        if identifier not in gymnasium.registry:
+            gymnasium.register(id=identifier, entry_point=_SINGLE[name], vector_entry_point=_VECTOR[name])

@@ -1,0 +1,1 @@
+"""How the probe moves on the patient."""

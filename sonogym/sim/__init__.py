@@ -1,0 +1,1 @@
+"""The vectorised simulator: state in, state out; it knows no reward."""

@@ -1,0 +1,1 @@
+"""Transducers, tissue acoustics and the renderer."""
