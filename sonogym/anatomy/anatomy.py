@@ -24,7 +24,8 @@ class Body:
     """What placing a probe needs of a patient: skin and landmarks, RAS metres.
 
     ``landmarks``: name -> (3,) [m]: ``vertebra_<level>`` (body centre), ``spinous_<level>`` (tip), ``kidney_left``,
-    ``kidney_right``, ``liver``, ``spleen``, ``aorta_<level>``. ``digest`` names the content: equal digests mean equal voxels.
+    ``kidney_right``, ``liver``, ``spleen``, ``aorta_<level>``. ``digest`` names the content: equal
+    digests mean equal voxels.
     """
 
     name: str
@@ -53,7 +54,8 @@ class Anatomy(Body):
     def __post_init__(self) -> None:
         if not self.ct.same_grid(self.labels):
             raise InvalidInputError(
-                f"labels {tuple(self.labels.voxels.shape[1:])} and CT {tuple(self.ct.voxels.shape[1:])} are not on one grid: "
+                f"labels {tuple(self.labels.voxels.shape[1:])} and CT {tuple(self.ct.voxels.shape[1:])} are not on one "
+                "grid: "
                 "resample the labels to the CT"
             )
         highest = int(self.labels.voxels.max())

@@ -1,4 +1,4 @@
-"""Patients by name: ``procedural:train``, ``procedural:test/7``, ``procedural:test/0-31``, or a folder of an imported CT."""
+"""Patients by name: ``procedural:train``, ``procedural:test/7``, ``procedural:test/0-31``, or an imported folder."""
 
 from __future__ import annotations
 

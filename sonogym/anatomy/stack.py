@@ -16,7 +16,10 @@ from sonogym.geometry import grids
 
 @dataclass(frozen=True)
 class VolumeStack:
-    """``flat`` (voxels, channels) holds volumes in C order one after another, channels interleaved (one cache line a voxel)."""
+    """``flat`` (voxels, channels) holds volumes in C order one after another, channels interleaved.
+
+    Interleaving makes a voxel one cache line.
+    """
 
     flat: Shaped[Tensor, "voxels channels"]
     offset: Int[Tensor, " anatomies"]

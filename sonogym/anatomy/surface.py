@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy import ndimage
+from scipy import ndimage, special
 from torch import Tensor
 
 from sonogym.anatomy.volume import Volume
@@ -63,27 +63,37 @@ class Skin:
 
 
 def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor, "4 4"]) -> Skin:
-    """Skin of a filled body mask. Lattice steps are smoothed away by a 1-voxel-wide Gaussian of the mask edge."""
+    """Skin of a filled body mask; raises :class:`InvalidInputError` for an empty one."""
     if not bool(body.any()):
         raise InvalidInputError("the body mask is empty: the volume holds only air")
-    spacing = patient_from_voxel[:3, :3].norm(dim=0).numpy()
-    coarse, matrix = _resample_mask(body.numpy(), patient_from_voxel.double().numpy(), spacing)
-    edge = np.clip(coarse, 0.0, 1.0) - 0.5
-    inside = edge > 0
-    outer = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
-    distance = ndimage.gaussian_filter((outer - 0.5 * np.sign(outer)) * SKIN_SPACING, 1.0)
-    volume = Volume(torch.from_numpy(distance.astype(np.float32))[None], torch.from_numpy(matrix))
-    return Skin(volume)
+    blurred, sigma, matrix = _blur_mask(body.numpy(), patient_from_voxel.double().numpy())
+    distance = ndimage.gaussian_filter(_distance(blurred, sigma), 0.7)
+    return Skin(Volume(torch.from_numpy(distance.astype(np.float32))[None], torch.from_numpy(matrix)))
 
 
-def _resample_mask(body: np.ndarray, matrix: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mask low-passed and resampled to SKIN_SPACING with a margin of air, and the new affine."""
+def _distance(blurred: np.ndarray, sigma: float) -> np.ndarray:
+    """Signed distance [m] of a half-space mask blurred by ``sigma`` [m]: d = -sigma Phi^-1(mask) near the edge.
+
+    Far from it, the distance to the closest voxel across the edge plus that voxel's own.
+    """
+    near = -sigma * special.ndtri(np.clip(blurred, 1e-3, 1.0 - 1e-3))
+    inside = blurred > 0.5
+    distance = np.empty_like(near)
+    for side, sign in ((inside, -1.0), (~inside, 1.0)):
+        steps, index = ndimage.distance_transform_edt(side, sampling=SKIN_SPACING, return_indices=True)
+        distance[side] = (sign * steps + near[tuple(index)])[side]
+    return np.where(np.abs(near) < sigma, near, distance)
+
+
+def _blur_mask(body: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Mask blurred and resampled to SKIN_SPACING with a margin of air, the blur [m], and the new affine."""
     margin = 12
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     zoom = SKIN_SPACING / spacing
-    sigma = np.maximum(0.5 * zoom, 0.6)
-    smooth = ndimage.gaussian_filter(body.astype(np.float32), sigma, mode="nearest")
+    sigma = 0.8 * SKIN_SPACING
+    blurred = ndimage.gaussian_filter(body.astype(np.float32), sigma / spacing, mode="nearest")
     shape = [int(np.ceil(n / z)) + 2 * margin for n, z in zip(body.shape, zoom, strict=True)]
-    coarse = ndimage.affine_transform(smooth, zoom, offset=-margin * zoom, output_shape=shape, order=1, mode="constant")
+    coarse = ndimage.affine_transform(blurred, zoom, offset=-margin * zoom, output_shape=shape, order=1, mode="nearest")
     scale = np.diag([*zoom, 1.0])
     scale[:3, 3] = -margin * zoom
-    return coarse, matrix @ scale
+    return coarse, sigma, matrix @ scale

@@ -76,7 +76,8 @@ class Pose:
 
     def apply(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*out 3"]:
         """Points [m] mapped from source to target; the batch broadcasts against the points."""
-        return so3.rotate(self.quaternion, points) + self.translation
+        batch = torch.broadcast_shapes(self.quaternion.shape[:-1], points.shape[:-1])
+        return so3.rotate(self.quaternion.expand(*batch, 4), points.expand(*batch, 3)) + self.translation
 
     def matrix(self) -> Float[Tensor, "*batch 4 4"]:
         """Homogeneous matrix."""

@@ -31,7 +31,7 @@ def conjugate(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"
 
 def rotate(quaternion: Float[Tensor, "*batch 4"], vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """``vector`` turned by ``quaternion``: v + 2 w (q x v) + 2 q x (q x v)."""
-    axis, vector = torch.broadcast_tensors(quaternion[..., 1:], vector)
+    axis = quaternion[..., 1:]
     twice = 2.0 * torch.linalg.cross(axis, vector)
     return vector + quaternion[..., :1] * twice + torch.linalg.cross(axis, twice)
 
