@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from sonogym.anatomy.anatomy import Anatomy, anatomy_file, anatomy_from_tensors
@@ -44,8 +45,11 @@ def _folders(folder: Path) -> list[str]:
         return [str(folder)]
     inner = sorted(str(path.parent) for path in folder.glob(f"*/{anatomy_file(Path()).name}"))
     if not inner:
+        beside = [str(path.parent) for path in folder.parent.glob(f"*/{anatomy_file(Path()).name}")]
+        closest = difflib.get_close_matches(str(folder), beside, n=1, cutoff=0.4)
+        hint = f" Did you mean {closest[0]!r}?" if closest else ""
         raise MissingFileError(
-            f"no patient {str(folder)!r}: neither an imported folder (sonogym anatomy import) nor "
+            f"no patient {str(folder)!r}.{hint} It is neither an imported folder (sonogym anatomy import) nor "
             f"procedural:{'|'.join(SPLITS)}[/NUMBER]"
         )
     return inner

@@ -39,7 +39,7 @@ def _env_row(task: str, envs: int, repeats: int) -> dict[str, Any]:
     env.action_space.seed(0)
     action = env.action_space.sample()
     step, spread = timed(lambda: env.step(action), repeats)
-    simulator, state = env.unwrapped.simulator, env.unwrapped.state
+    simulator, state = env.unwrapped.task.simulator, env.unwrapped.state.sim
     render, _ = timed(lambda: simulator.render(state), repeats)
     height, width = env.single_observation_space["image"].shape[-2:]
     return {

@@ -1,0 +1,243 @@
+"""The trunk: outline, skin, fat, abdominal wall, and the muscles of the back. Millimetres, patient frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from numba import njit
+from scipy import ndimage
+
+from sonogym.anatomy.patients.canvas import SOFT, Canvas
+from sonogym.anatomy.patients.params import PatientParams
+from sonogym.anatomy.patients.sdf import Number, chain, grown
+from sonogym.anatomy.patients.spine import Spine
+from sonogym.anatomy.surface import SKIN_SPACING, Skin
+from sonogym.anatomy.tissues import Tissue
+from sonogym.anatomy.volume import Volume
+
+ANGLES = 720
+SKIN = 2.2  # mm
+WALL = 19.0  # mm, three muscles at the side (Rho 2013, Tahan 2016)
+_FASCIA = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trunk:
+    """Skin outline: radius (slices, angles) round ``centre`` (slices, 2), fat under the skin, wall under the fat."""
+
+    z: np.ndarray
+    centre: np.ndarray
+    radius: np.ndarray
+    cosine: np.ndarray  # of the angle between a ray and the skin's normal
+    fat: np.ndarray
+    cover: np.ndarray  # fat as painted: behind the spine it reaches down to the muscles of the back
+    wall: np.ndarray
+
+    def inside(self, angle: np.ndarray, z: np.ndarray, depth: np.ndarray | Number) -> np.ndarray:
+        """Points (n, 3) at ``depth`` [mm] below the fat, at angles [rad] from x towards y."""
+        k = np.clip(np.rint((z - self.z[0]) / (self.z[1] - self.z[0])).astype(int), 0, len(self.z) - 1)
+        j = np.rint(angle / (2.0 * np.pi) * ANGLES).astype(int) % ANGLES
+        reach = self.radius[k, j] - (self.fat[k, j] + SKIN + depth) / self.cosine[k, j]
+        return np.stack([self.centre[k, 0] + reach * np.cos(angle), self.centre[k, 1] + reach * np.sin(angle), z], -1)
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest (x, y) [mm] of the skin."""
+        angle = 2.0 * np.pi * np.arange(ANGLES) / ANGLES
+        x = self.centre[:, :1] + self.radius * np.cos(angle)
+        y = self.centre[:, 1:] + self.radius * np.sin(angle)
+        return np.array([x.min(), y.min()]), np.array([x.max(), y.max()])
+
+
+def _skin_behind(params: PatientParams, spine: Spine, z: np.ndarray) -> np.ndarray:
+    """Midline skin of the back: the supraspinous line, smoothed, and the fat that grows with BMI over it."""
+    tips = spine.tips()[::-1]
+    sacral = np.array([spine.sacral((0, -42, -y)) for y in (75, 50, 25, 8)])
+    line = np.vstack([sacral, tips])
+    order = np.argsort(line[:, 2])
+    behind = np.interp(z, line[order, 2], line[order, 1])
+    smooth = ndimage.gaussian_filter1d(behind, 33.0 / (z[1] - z[0]), mode="nearest")
+    fat = params.fat_back * np.interp(z / params.size, [-75.0, -37.0, 0.0, 73.0, 150.0], [1.3, 1.25, 1.0, 0.65, 0.6])
+    return np.minimum(smooth, behind + 2.0) - 9.0 * params.size - fat
+
+
+def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
+    """Outline from the spine outwards: superellipse exponent 2.7 behind, 2.15 in front, a furrow over the spine."""
+    behind = _skin_behind(params, spine, z)
+    up = z / (150.0 * params.size)
+    front = behind[np.argmin(np.abs(z))] + params.depth * (
+        1.0 - 0.10 * np.clip(up, 0, 1.4) ** 2 - 0.05 * np.clip(-up, 0, 1)
+    )
+    blend = np.clip(-z / (110.0 * params.size), 0.0, 1.3)
+    half = params.width * (1.0 + (params.hip - 1.0) * blend**1.5 - 0.03 * np.clip(up, 0, 1.4))
+    pelvis = 128.0 * params.size * params.pelvis_width + 16.0 + params.fat_side  # the iliac spines stay under the fat
+    half = half + np.clip(blend, 0.0, 1.0) * np.maximum(pelvis - half, 0.0)
+    x = ndimage.gaussian_filter1d(0.6 * spine.body_at(z)[:, 0] - params.spine_offset[0], 30.0 / (z[1] - z[0]))
+    y = behind + 0.45 * (front - behind)
+    angle = 2.0 * np.pi * np.arange(ANGLES)[None] / ANGLES
+    c, s = np.cos(angle), np.sin(angle)
+    back, ahead = (y - behind)[:, None], (front - y)[:, None]
+    h = half[:, None]
+    rear = (np.abs(c / h) ** 2.7 + np.abs(s / (back + 6.0)) ** 2.7) ** (-1 / 2.7)
+    fore = (np.abs(c / h) ** 2.15 + np.abs(s / ahead) ** 2.15) ** (-1 / 2.15)
+    radius = np.where(s < 0.0, rear, fore)
+    offset = spine.body_at(z)[:, :1] - x[:, None]
+    furrow = 6.0 * np.exp(-(((radius * c - offset) / (14.0 * params.size)) ** 2)) * np.clip(-s, 0, 1) ** 2
+    radius = ndimage.gaussian_filter1d(radius - furrow, 3.0, axis=1, mode="wrap")
+    drift = np.gradient(x, z)[:, None] * c + np.gradient(y, z)[:, None] * s
+    slope = np.hypot(np.gradient(radius, 2.0 * np.pi / ANGLES, axis=1) / radius, np.gradient(radius, z, axis=0) + drift)
+    rear_share, fore_share = np.clip(-s, 0, 1) ** 2, np.clip(s, 0, 1) ** 2
+    side = 1.0 - rear_share - fore_share
+    lower = 1.0 + 0.25 * blend[:, None]
+    fat = (
+        params.fat_back * np.interp(z / params.size, [-75, 0, 73, 150], [1.2, 1.0, 0.75, 0.7])[:, None] * rear_share
+        + params.fat_side * side
+        + params.fat_front * fore_share
+    ) * lower
+    wall = (10.0 + (WALL - 10.0) * side) * params.size * params.muscle * (1.0 - 0.3 * np.clip(up, 0, 1)[:, None])
+    aside = np.abs(radius * c - offset) / params.size
+    behind_spine = np.clip((72.0 - aside) / 16.0, 0.0, 1.0) * (s < 0.0)
+    deep = (spine.body_at(z)[:, 1] - 30.0 * params.size - behind)[:, None]
+    cover = np.maximum(fat, np.minimum(behind_spine, 1.0) * deep)
+    centre, cosine = np.stack([x, y], -1), 1.0 / np.sqrt(1.0 + slope**2)
+    return Trunk(z=z, centre=centre, radius=radius, cosine=cosine, fat=fat, cover=cover, wall=wall)
+
+
+def paint_trunk(canvas: Canvas, trunk: Trunk) -> None:
+    """Skin, subcutaneous fat, the wall with its fasciae, and visceral fat inside."""
+    grid = canvas.grid
+    paint_layers(
+        canvas.labels, np.array(grid.corner), grid.spacing,
+        trunk.centre, trunk.radius, trunk.cosine, trunk.cover, trunk.wall, max(SKIN, grid.spacing),
+    )  # fmt: skip
+
+
+def trunk_skin(trunk: Trunk) -> Skin:
+    """Signed distance to the drawn outline: smoother than one measured on voxels, and made in a tenth of the time."""
+    step, margin = 1e3 * SKIN_SPACING, 12
+    low, high = trunk.extent()
+    low = np.append(low, trunk.z[0]) - margin * step
+    shape = np.ceil((np.append(high, trunk.z[-1]) - low) / step).astype(int) + margin + 1
+    z = low[2] + step * np.arange(shape[2])
+    nearest = np.clip(np.rint((z - trunk.z[0]) / (trunk.z[1] - trunk.z[0])).astype(int), 0, len(trunk.z) - 1)
+    field = np.empty(tuple(shape), dtype=np.float32)
+    outline_distance(field, low, step, trunk.centre[nearest], trunk.radius[nearest], trunk.cosine[nearest])
+    matrix = np.diag([SKIN_SPACING] * 3 + [1.0])
+    matrix[:3, 3] = 1e-3 * low
+    return Skin(Volume(torch.from_numpy(1e-3 * field)[None], torch.from_numpy(matrix)))
+
+
+@njit(cache=True, fastmath=True, inline="always")
+@no_type_check
+def _depth(x, y, radius, cosine):
+    """Table index of a direction and the depth below the outline along its normal."""
+    angles = radius.shape[0]
+    at = np.arctan2(y, x) * angles / (2.0 * np.pi)
+    if at < 0.0:
+        at += angles
+    a = int(at)
+    part = at - a
+    a = a % angles
+    b = (a + 1) % angles
+    reach = radius[a] + part * (radius[b] - radius[a])
+    return a, (reach - np.sqrt(x * x + y * y)) * (cosine[a] + part * (cosine[b] - cosine[a]))
+
+
+@njit(cache=True, fastmath=True)
+@no_type_check
+def outline_distance(field, corner, spacing, centre, radius, cosine):
+    """Distance from the outline, positive outside."""
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            for m in range(field.shape[2]):
+                x = corner[0] + spacing * i - centre[m, 0]
+                y = corner[1] + spacing * j - centre[m, 1]
+                field[i, j, m] = -_depth(x, y, radius[m], cosine[m])[1]
+
+
+@njit(cache=True, fastmath=True)
+@no_type_check
+def paint_layers(labels, corner, spacing, centre, radius, cosine, fat, wall, skin):
+    """Label every voxel inside the outline by its depth below the skin."""
+    fascia = max(0.5, 0.3 * spacing)
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            for m in range(labels.shape[2]):
+                x = corner[0] + spacing * i - centre[m, 0]
+                y = corner[1] + spacing * j - centre[m, 1]
+                a, depth = _depth(x, y, radius[m], cosine[m])
+                if depth <= 0.0:
+                    continue
+                under = depth - skin - fat[m, a]
+                thick = wall[m, a]
+                if depth < skin:
+                    labels[i, j, m] = 2
+                elif under < 0.0:
+                    labels[i, j, m] = 3
+                elif under > thick:
+                    labels[i, j, m] = 20
+                elif thick > 12.0 and (abs(under - 0.42 * thick) < fascia or abs(under - 0.76 * thick) < fascia):
+                    labels[i, j, m] = 5
+                else:
+                    labels[i, j, m] = 4
+
+
+def _erector(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
+    z = np.array([-150.0, -130.0, -105.0, -80.0, -35.0, 0.0, 40.0, 80.0, 120.0, 160.0, 220.0]) * params.size
+    m = np.interp(
+        z / params.size, [-150, -130, -80, -35, 0, 80, 160, 220], [0.4, 0.5, 0.82, 1.02, 1.0, 0.82, 0.66, 0.6]
+    )
+    m = m * params.muscle
+    body = spine.body_at(z)
+    points = np.stack([body[:, 0] + side * 33.0 * params.size, body[:, 1] - params.size * (33.0 + 22.0 * m), z], -1)
+    return chain(points, params.size * np.stack([30.0 * m**0.7, 22.5 * m], -1), p=2.6, cap=3.0)
+
+
+def _multifidus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
+    z = np.array([-110.0, -75.0, -35.0, 0.0, 40.0, 80.0, 120.0]) * params.size
+    r = np.array([9.0, 12.5, 12.5, 11.5, 10.5, 9.5, 8.0]) * params.size * params.muscle
+    body = spine.body_at(z)
+    points = np.stack([body[:, 0] + side * (r + 3.0), body[:, 1] - params.size * 44.0 - 0.6 * r, z], -1)
+    return chain(points, np.stack([r, 1.15 * r], -1), p=2.3, cap=3.0)
+
+
+def _psoas(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
+    s, m = params.size, params.muscle
+    at: list[tuple[Any, ...]] = [
+        ("T12", 24, -6, -6, 3.5, 6),
+        ("L1", 26, -7, -4, 6, 9),
+        ("L2", 29, -7, 0, 9, 13),
+        ("L3", 33, -6, 0, 12.5, 16.5),
+    ]
+    at += [("L4", 38.5, -4, 0, 16, 19.5), ("L5", 45, 2, 0, 17.5, 20)]
+    points = [spine.local(level, (side * s * x, s * y, s * z)) for level, x, y, z, _, _ in at]
+    points += [spine.sacral((side * s * 54, s * 16, -s * 10)), spine.sacral((side * s * 66, s * 36, -s * 42))]
+    radii = np.array([(a, b) for *_, a, b in at] + [(17, 18), (16, 16)]) * s * m
+    return chain(np.array(points)[::-1], radii[::-1], p=2.2, cap=5.0)
+
+
+def _quadratus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
+    s = params.size
+    at: list[tuple[Any, ...]] = [
+        ("T12", 42, -36, -8, 8, 4),
+        ("L1", 47, -36, 0, 11, 5),
+        ("L2", 53, -35, 0, 14, 6.5),
+        ("L3", 60, -32, 0, 17, 8),
+    ]
+    at += [("L4", 66, -28, 0, 18.5, 8.5), ("L5", 73, -26, 6, 16, 7)]
+    points = np.array([spine.local(level, (side * s * x, s * y, s * z)) for level, x, y, z, _, _ in at])
+    return chain(points[::-1], s * params.muscle * np.array([(a, b) for *_, a, b in at])[::-1], p=2.3, cap=4.0)
+
+
+def paint_muscles(canvas: Canvas, params: PatientParams, spine: Spine) -> None:
+    """Back muscles in their fascia, quadratus lumborum, psoas; behind the spine the wall gives way to them."""
+    over = (*SOFT, Tissue.CONNECTIVE)
+    for side in (1.0, -1.0):
+        erector = np.concatenate([_erector(params, spine, side), _multifidus(params, spine, side)])
+        canvas.stamp(grown(erector, max(_FASCIA, 0.5 * canvas.grid.spacing)), Tissue.CONNECTIVE, over)
+        canvas.stamp(erector, Tissue.MUSCLE, over)
+        for rows in (_quadratus(params, spine, side), _psoas(params, spine, side)):
+            canvas.stamp(grown(rows, 0.5), Tissue.CONNECTIVE, (Tissue.VISCERAL_FAT,))
+            canvas.stamp(rows, Tissue.MUSCLE, over)

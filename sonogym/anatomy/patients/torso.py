@@ -1,0 +1,80 @@
+"""A whole torso: every structure painted in its order, then sealed and given its CT."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from sonogym.anatomy.anatomy import Anatomy, content_digest
+from sonogym.anatomy.patients import bowel, column, organs, pelvis_ribs, soft_tissue, thorax, vessels
+from sonogym.anatomy.patients.canvas import Canvas
+from sonogym.anatomy.patients.hounsfield import hounsfield
+from sonogym.anatomy.patients.params import PatientParams
+from sonogym.anatomy.patients.sdf import FAR, Grid
+from sonogym.anatomy.patients.soft_tissue import Trunk, build_trunk
+from sonogym.anatomy.patients.spine import Spine, build_spine
+from sonogym.anatomy.volume import Volume
+
+_AIR_VOXELS = 2
+_BELOW_SACRUM, _ABOVE_T9 = 52.0, 16.0  # mm of the sacrum shown, and over the centre of T9
+
+
+def _heights(params: PatientParams, spine: Spine, spacing: float) -> np.ndarray:
+    low = float(spine.sacrum_origin[2]) - _BELOW_SACRUM * params.size
+    high = float(spine.origin[0][2]) + _ABOVE_T9 * params.size
+    return low + spacing * np.arange(int((high - low) / spacing) + 1)
+
+
+def _grid(trunk: Trunk, spacing: float) -> Grid:
+    low, high = trunk.extent()
+    low = np.append(low - _AIR_VOXELS * spacing, trunk.z[0])
+    counts = [int(np.ceil((high[i] - low[i]) / spacing)) + 1 + _AIR_VOXELS for i in range(2)]
+    x, y, z = low.tolist()
+    return Grid(corner=(x, y, z), spacing=spacing, shape=(counts[0], counts[1], len(trunk.z)))
+
+
+def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[str, np.ndarray]]:
+    """Labels at ``spacing`` [mm], the trunk they fill and the landmarks [mm]."""
+    spine = build_spine(params)
+    trunk = build_trunk(params, spine, _heights(params, spine, spacing))
+    canvas = Canvas(_grid(trunk, spacing))
+    soft_tissue.paint_trunk(canvas, trunk)
+    soft_tissue.paint_muscles(canvas, params, spine)
+    nearest = np.full(canvas.grid.shape, FAR, dtype=np.float16)
+    marks = pelvis_ribs.paint_pelvis(canvas, params, spine)
+    pelvis_ribs.paint_sacrum(canvas, params, spine, nearest)
+    pelvis_ribs.paint_ribs(canvas, params, spine, trunk)
+    thorax.paint_lungs(canvas, params, spine)
+    marks |= vessels.paint_vessels(canvas, params, spine)
+    marks |= organs.paint_organs(canvas, params, spine)
+    bowel.paint_bowel(canvas, params, spine, trunk)
+    column.paint_discs(canvas, spine)
+    column.paint_ligaments(canvas, params, spine)
+    column.paint_canal(canvas, params, spine)
+    column.paint_vertebrae(canvas, spine, nearest)
+    canvas.seal()
+    return canvas, trunk, marks | column.spine_landmarks(spine, params)
+
+
+def assemble(params: PatientParams, spacing: float, name: str) -> Anatomy:
+    """The painted torso as an :class:`Anatomy` in metres."""
+    canvas, trunk, marks = paint(params, 1e3 * spacing)
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] *= spacing
+    matrix[:3, 3] = 1e-3 * torch.tensor(canvas.grid.corner, dtype=torch.float64)
+    ct = torch.from_numpy(hounsfield(canvas.labels, 1e3 * spacing, params))[None]
+    labels = torch.from_numpy(canvas.labels)[None]
+    landmarks = {key: torch.tensor(1e-3 * point, dtype=torch.float32) for key, point in sorted(marks.items())}
+    drawn = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(params).items()}
+    facts = {"source": "procedural", "sex": "female" if params.female else "male", **drawn}
+    return Anatomy(
+        name=name,
+        skin=soft_tissue.trunk_skin(trunk),
+        landmarks=landmarks,
+        digest=content_digest(ct, labels, matrix),
+        ct=Volume(ct, matrix),
+        labels=Volume(labels, matrix),
+        facts=facts,
+    )

@@ -1,0 +1,154 @@
+"""CT and label files (NIfTI, any orientation and spacing) as volumes in RAS metres."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sonogym.anatomy.volume import Volume
+from sonogym.errors import InvalidInputError, MissingFileError
+
+LOWEST_HU = -1024  # scanners' own floor; what lies below marks the outside of the field of view
+OUTSIDE_HU = -1500  # paddings in use are -2000, -2048, -3024: noise in air stays above this
+AIR_HU = -500
+SPACING_LIMITS = (0.1, 10.0)  # mm: finer is no body CT, coarser resolves no vertebra
+SUFFIXES = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """A CT as read: ``volume`` int16 HU (1, x, y, z) whose axes point closest to right, anterior and superior.
+
+    ``outside``: voxels the scanner did not reconstruct (set to air in ``volume``).
+    ``orientation``: the axes as stored, such as ``LAS``; ``placed``: whether the header says so at all.
+    """
+
+    volume: Volume
+    outside: Bool[Tensor, "x y z"]
+    orientation: str
+    placed: bool
+
+
+def read_ct(path: Path) -> Scan:
+    """A CT in Hounsfield units from a NIfTI file; the affine is kept, oblique or not, in metres.
+
+    Raises :class:`MissingFileError`, and :class:`InvalidInputError` for a damaged file, an image that is not
+    three-dimensional, a singular affine, a spacing that cannot be millimetres, NaN, and a scan without body or air.
+    """
+    image = _load(path)
+    array = _finite(_voxels(image, path), path)
+    _require_body_in_air(array, path)
+    array, matrix = _canonical(array, image.affine)
+    outside = torch.from_numpy(np.ascontiguousarray(array < OUTSIDE_HU))
+    hu = np.clip(np.rint(array), LOWEST_HU, np.iinfo(np.int16).max).astype(np.int16)
+    return Scan(
+        volume=Volume(torch.from_numpy(np.ascontiguousarray(hu))[None], matrix),
+        outside=outside,
+        orientation=orientation_of(image.affine),
+        placed=int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0,
+    )
+
+
+def read_label_file(path: Path) -> Volume:
+    """Integer labels (1, x, y, z) int16 from a NIfTI file, axes as in :func:`read_ct`; the same errors."""
+    image = _load(path)
+    array = _finite(_voxels(image, path), path)
+    if array.min() < 0 or array.max() > np.iinfo(np.int16).max or bool((array != np.rint(array)).any()):
+        raise InvalidInputError(
+            f"{path} is no label file: its values {array.min():g} .. {array.max():g} are not whole numbers from 0"
+        )
+    array, matrix = _canonical(array, image.affine)
+    return Volume(torch.from_numpy(np.ascontiguousarray(array.astype(np.int16)))[None], matrix)
+
+
+def orientation_of(affine: np.ndarray) -> str:
+    """Letters of the directions in which the stored axes run, such as ``LAS``."""
+    import nibabel
+
+    return "".join(nibabel.aff2axcodes(affine))
+
+
+def _load(path: Path) -> Any:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    _require_nifti(path)
+    try:
+        image: Any = nibabel.load(path)
+    except (ImageFileError, EOFError, OSError, zlib.error, ValueError) as error:
+        raise InvalidInputError(f"{path} is damaged or no NIfTI file ({error}); copy or convert it again") from error
+    if len(image.shape) != 3 or min(image.shape) < 4:
+        raise InvalidInputError(
+            f"{path} must be one 3-D image of at least 4 voxels an axis, got shape {tuple(image.shape)}; "
+            "export a single volume"
+        )
+    _require_affine(np.asarray(image.affine, dtype=np.float64), path)
+    return image
+
+
+def _require_nifti(path: Path) -> None:
+    if path.is_dir():
+        raise InvalidInputError(
+            f"{path} is a folder; a CT must be a NIfTI file ({' or '.join(SUFFIXES)}): convert a DICOM series, "
+            "for example with dcm2niix"
+        )
+    if not path.is_file():
+        raise MissingFileError(f"no file {path}")
+    if not path.name.endswith(SUFFIXES):
+        raise InvalidInputError(f"{path} must end in {' or '.join(SUFFIXES)}")
+
+
+def _require_affine(affine: np.ndarray, path: Path) -> None:
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = " x ".join(f"{length:.3g}" for length in lengths)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6 * np.prod(np.maximum(lengths, 1e-6)):
+        raise InvalidInputError(f"{path} has a singular affine {affine[:3].tolist()}; its header must place the voxels")
+    low, high = SPACING_LIMITS
+    if lengths.min() < low or lengths.max() > high:
+        hint = " (written in metres? NIfTI wants millimetres)" if lengths.max() < low else ""
+        raise InvalidInputError(f"voxels of {path} must be {low:g} to {high:g} mm long, got {spacing} mm{hint}")
+
+
+def _voxels(image: Any, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except (EOFError, OSError, zlib.error, ValueError) as error:
+        raise InvalidInputError(f"{path} ends too early or is damaged ({error}); copy it again") from error
+
+
+def _finite(array: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        count = int((~np.isfinite(array)).sum())
+        raise InvalidInputError(
+            f"{path} holds NaN or infinity in {count} of {array.size} voxels; write air as -1000 HU"
+        )
+    return array
+
+
+def _require_body_in_air(array: np.ndarray, path: Path) -> None:
+    low, high = float(array.min()), float(array.max())
+    if high < AIR_HU:
+        raise InvalidInputError(f"{path} holds only air: its highest value is {high:g} HU")
+    if low > AIR_HU:
+        raise InvalidInputError(
+            f"{path} holds no air: its values are {low:g} .. {high:g}, and the skin is found against air. It must be "
+            "a CT in Hounsfield units (stored with an offset of 1024? subtract it) with some air around the patient"
+        )
+
+
+def _canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    """Axes flipped and swapped to run closest to +x right, +y anterior, +z superior; the affine in metres."""
+    from nibabel import orientations
+
+    order = orientations.io_orientation(affine)
+    turned = orientations.apply_orientation(array, order)
+    matrix = affine @ orientations.inv_ornt_aff(order, array.shape)
+    matrix[:3] *= 1e-3
+    return turned, torch.from_numpy(matrix)

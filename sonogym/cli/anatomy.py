@@ -1,0 +1,160 @@
+"""``sonogym anatomy``: import a CT, list the patients there are, draw one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sonogym.anatomy.anatomy import Anatomy
+
+LISTED = 12  # structures named in the table; all of them are in the JSON
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``anatomy`` commands to ``app``."""
+    anatomy = typer.Typer(help="Patients: import a CT, list them, draw one.", no_args_is_help=True)
+    anatomy.command("import")(import_command)
+    anatomy.command("list")(list_command)
+    anatomy.command("show")(show_command)
+    app.add_typer(anatomy, name="anatomy")
+
+
+def import_command(
+    ct: Annotated[Path, typer.Argument(metavar="CT", help="CT in Hounsfield units, .nii or .nii.gz, any orientation.")],
+    out: Annotated[Path, typer.Option(help="Folder of the patient; it can then be named wherever a patient is.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="TotalSegmentator result: one multi-label file, or a folder of masks.")
+    ] = None,
+    label_table: Annotated[str, typer.Option(help="Meaning of the ids: auto, v1 (104 classes) or v2 (117).")] = "auto",
+    spacing_mm: Annotated[float, typer.Option(help="Edge of the new voxels.")] = 1.5,
+    landmark: Annotated[
+        list[str] | None, typer.Option(help="NAME=X,Y,Z in mm RAS, such as vertebra_L3=-5,140,-488; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here as well.")] = None,
+) -> None:
+    """Make a patient of a CT: table and clothes removed, tissues named, skin and landmarks found.
+
+    Writes anatomy.safetensors and the picture qa.png; look at the picture before you use the patient.
+
+    \b
+    Examples:
+      sonogym anatomy import ct.nii.gz --labels segmentations/ --out patients/ann
+      sonogym anatomy import ct.nii.gz --out patients/bob --landmark vertebra_L3=-5,140,-488
+      sonogym anatomy import ct.nii.gz --labels seg.nii.gz --label-table v1 --spacing-mm 1 --out patients/cy
+    """
+    from rich.console import Console
+
+    from sonogym.anatomy.importing import QA_FILE, import_ct
+    from sonogym.anatomy.landmark_finding import parse_landmark
+    from sonogym.cli.tables import write_json
+
+    points = dict(parse_landmark(text) for text in landmark or [])
+    patient = import_ct(ct, labels, out, 1e-3 * spacing_mm, points, name, label_table)
+    found = _found(patient)
+    if json_file is not None:
+        write_json(json_file, found)
+    console = Console()
+    console.print(_facts_table(found), _landmark_table(found))
+    for problem in found["problems"]:
+        console.print(f"[yellow]note:[/] {problem}", highlight=False)
+    console.print(f"wrote {out} - look at {out / QA_FILE}", highlight=False)
+
+
+def list_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with imported patients.")] = Path("."),
+) -> None:
+    """List the procedural splits and the patients imported into DIR.
+
+    \b
+    Examples:
+      sonogym anatomy list
+      sonogym anatomy list patients
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from sonogym.anatomy.anatomy import ANATOMY_FILE
+    from sonogym.anatomy.library import SPLITS
+    from sonogym.errors import MissingFileError
+
+    if not folder.is_dir():
+        raise MissingFileError(f"no folder {folder}")
+    table = Table("patient", "voxels", "landmarks", "source", title="patients")
+    for split, numbers in SPLITS.items():
+        table.add_row(f"procedural:{split}/0-{len(numbers) - 1}", "", "", "generated")
+    for file in sorted({*folder.glob(ANATOMY_FILE), *folder.glob(f"*/{ANATOMY_FILE}")}):
+        table.add_row(str(file.parent), *_described(file))
+    Console().print(table)
+
+
+def show_command(
+    patient: Annotated[str, typer.Argument(metavar="PATIENT", help="An imported folder, or procedural:SPLIT/NUMBER.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+) -> None:
+    """Draw three planes of a patient: CT, tissues, skin, landmarks.
+
+    \b
+    Examples:
+      sonogym anatomy show patients/ann --out ann.png
+      sonogym anatomy show procedural:test/7 --out seven.png
+    """
+    from sonogym.anatomy.cache import write_atomically
+    from sonogym.anatomy.library import load_patient
+    from sonogym.anatomy.show import write_figure
+
+    anatomy = load_patient(patient)
+    write_atomically(out, lambda path: write_figure(anatomy, path))
+    typer.echo(f"wrote {out}")
+
+
+def _found(patient: Anatomy) -> dict[str, Any]:
+    places = {name: [round(1e3 * value, 1) for value in point.tolist()] for name, point in patient.landmarks.items()}
+    return {"name": patient.name, "digest": patient.digest, **patient.facts, "landmarks_mm": places}
+
+
+def _facts_table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("what", "found", title=f"patient {found['name']}")
+    structures = found.get("structures_ml", {})
+    largest = sorted(structures, key=lambda name: -float(structures[name]))
+    rows = {
+        "CT": f"{found['source']}: {' x '.join(map(str, found['voxels']))} voxels, stored {found['orientation']}",
+        "voxel": f"{' x '.join(f'{length:g}' for length in found['spacing_mm'])} mm -> {found['grid_mm']:g} mm",
+        "coverage": f"{' x '.join(map(str, found['size_mm']))} mm (R, A, S), body {found['body_litres']:g} l",
+        "skin cut at the sides": f"{found['skin_cut_percent']:g} %",
+        "labels": f"{found['labels']} by {found['label_table']}" if found["labels"] else "none",
+        "structures": f"{len(structures)}, largest: {', '.join(largest[:LISTED])}" if structures else "none",
+    }
+    for what, value in rows.items():
+        table.add_row(what, value)
+    return table
+
+
+def _landmark_table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("landmark", "R", "A", "S", title="landmarks [mm]")
+    for name, point in found["landmarks_mm"].items():
+        given = " (given)" if name in found["landmarks_given"] else ""
+        table.add_row(name + given, *(f"{value:.1f}" for value in point))
+    return table
+
+
+def _described(file: Path) -> tuple[str, str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as stored:
+            shape, text = stored.get_slice("ct").get_shape(), stored.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        return f"damaged: {error}", "", ""
+    source = json.loads(text.get("facts", "{}")).get("source", "")
+    return " x ".join(map(str, shape[1:])), str(len(json.loads(text.get("landmarks", "{}")))), str(source)

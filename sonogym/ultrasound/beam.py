@@ -1,0 +1,177 @@
+"""Everything about a beam that no pose changes: sample grid, point spread functions, display law. Built once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, Acoustics, interface_table, shadow_table, step_table
+from sonogym.ultrasound.frame import RenderConfig
+from sonogym.ultrasound.postprocess import REFERENCE_LEVEL, TGC_ABDOMEN
+from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
+from sonogym.ultrasound.speckle import linear_correlation, nearest_correlation
+from sonogym.ultrasound.texture import texture_gain
+from sonogym.ultrasound.transducer import SPEED_OF_SOUND, Transducer, sample_ranges
+
+NOISE_LEVEL = 10.0 ** (-76.0 / 20.0)  # receiver noise relative to unattenuated liver (design)
+SUBSAMPLES = 32  # places between two samples at which an interface may be put
+_REACH = 1.3  # widths of a Gaussian kept on either side: cut at 1 % of its peak
+_PENUMBRA, _PENUMBRA_DEPTH = 0.7e-3, 15e-3  # m: blur of shadows across lines, reached at this depth (design)
+_FOUR_LN_2 = 4.0 * math.log(2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamTables:
+    """Tables read by both paths; float32 unless said. Rows follow samples.
+
+    ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse; ``splat``
+    (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius`` int64
+    their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
+    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2): weight
+    of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
+    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white.
+    """
+
+    ranges: Float[Tensor, " samples"]
+    step: float
+    lattice: float
+    axial: Float[Tensor, " taps"]
+    splat: Float[Tensor, "places taps"]
+    lateral: Float[Tensor, "samples lateral_taps"]
+    radius: Int[Tensor, " samples"]
+    row: Float[Tensor, "samples 3"]
+    penumbra: Float[Tensor, "samples penumbra_taps"]
+    penumbra_radius: Int[Tensor, " samples"]
+    elevation: Float[Tensor, "planes samples"]
+    plane: Float[Tensor, "planes 2"]
+    tissue: Float[Tensor, "tissues 3"]
+    pair: Float[Tensor, "tissues tissues 7"]
+    shadow: Float[Tensor, "tissues tissues"]
+    texture: Float[Tensor, "256"]
+    reference: float
+
+
+def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acoustics) -> BeamTables:
+    """The tables of one probe and configuration (physics.md sections 1, 4, 5, 6).
+
+    The pulse is at least 3 samples long and the beam at least 1.5 line pitches wide, knowingly wider than the probe's
+    own where the grid is coarse.
+    """
+    depth = config.depth or transducer.depth
+    ranges = sample_ranges(config.samples, depth)
+    step = depth / config.samples
+    pulse = max(axial_width(transducer), 3.0 * step)
+    lattice = config.lattice or 0.5 * pulse
+    axial = _gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, pulse)
+    pitch = transducer.line_pitch(config.lines, ranges)
+    width = torch.maximum(lateral_width(transducer, ranges), 1.5 * pitch)
+    lateral, radius = _half_kernels(width, pitch, _REACH)
+    elevation, plane = _planes(transducer, ranges, config.planes)
+    aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
+    tissue = step_table(acoustics, transducer.center_frequency, step, SPEED_OF_SOUND)
+    pair = interface_table(acoustics, aperture, config.walls)
+    penumbra, penumbra_radius = _penumbra(ranges, pitch, config.penumbra)
+    return BeamTables(
+        ranges=ranges,
+        step=step,
+        lattice=lattice,
+        axial=axial,
+        splat=_splat(pulse, step),
+        lateral=lateral,
+        radius=radius,
+        row=_row_scales(axial, lateral, pitch, lattice, config.noise),
+        penumbra=penumbra,
+        penumbra_radius=penumbra_radius,
+        elevation=elevation,
+        plane=plane,
+        tissue=tissue,
+        pair=pair,
+        shadow=shadow_table(pair),
+        texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
+        reference=_reference(transducer),
+    )
+
+
+def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float[Tensor, "*lines"]:
+    """Power that the pulse passes of lattice noise read along lines of these direction cosines.
+
+    Along the first axis the noise is read linearly, along the others at the nearest cell: sum_ij w_i w_j C(d_ij).
+    """
+    taps = tables.axial
+    power = torch.zeros(cosines.shape[:-1], device=cosines.device)
+    for lag in range(len(taps)):
+        overlap = float((taps[: len(taps) - lag] * taps[lag:]).sum()) * (1.0 if lag == 0 else 2.0)
+        cells = cosines * (lag * tables.step / tables.lattice)
+        across = nearest_correlation(cells[..., 1]) * nearest_correlation(cells[..., 2])
+        power = power + overlap * linear_correlation(cells[..., 0]) * across
+    return power
+
+
+def _gaussian(offset: Tensor, width: float | Tensor) -> Tensor:
+    """Gaussian of -6 dB full width ``width``, peak 1."""
+    return torch.exp(-_FOUR_LN_2 * (offset / width) ** 2)
+
+
+def _taps(width: float, step: float) -> int:
+    return math.ceil(_REACH * width / step)
+
+
+def _splat(pulse: float, step: float) -> Float[Tensor, "places taps"]:
+    reach = _taps(pulse, step)
+    place = torch.arange(SUBSAMPLES + 1) / SUBSAMPLES - 0.5
+    return _gaussian((torch.arange(-reach, reach + 1) - place[:, None]) * step, pulse)
+
+
+def _half_kernels(width: Tensor, pitch: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Taps 0, 1, 2 ... of each row's Gaussian, and the last tap used."""
+    radius = (reach * width / pitch).ceil().long()
+    offset = torch.arange(int(radius.max()) + 1)
+    taps = _gaussian(offset * pitch[:, None], width[:, None])
+    return torch.where(offset <= radius[:, None], taps, torch.zeros_like(taps)), radius
+
+
+def _row_scales(
+    axial: Tensor, lateral: Tensor, pitch: Tensor, lattice: float, noise: bool
+) -> Float[Tensor, "samples 3"]:
+    """Scales that give unattenuated liver unit RMS, a flat plate exactly R, and the noise its level."""
+    full = torch.cat((lateral[:, 1:].flip(1), lateral), dim=1)
+    count = full.shape[1]
+    power = torch.zeros_like(pitch)
+    for lag in range(count):
+        overlap = (full[:, : count - lag] * full[:, lag:]).sum(1) * (1.0 if lag == 0 else 2.0)
+        power = power + overlap * nearest_correlation(lag * pitch / lattice)
+    quiet = NOISE_LEVEL / (full.square().sum(1) * axial.square().sum()).sqrt()
+    scale = torch.stack((power.rsqrt(), INTERFACE_LEVEL / full.sum(1), quiet if noise else 0.0 * quiet), dim=1)
+    return scale
+
+
+def _penumbra(ranges: Tensor, pitch: Tensor, enabled: bool) -> tuple[Tensor, Tensor]:
+    """Half kernels of unit sum that blur transmission across lines; radius 0 where the lines are coarser than it."""
+    sigma = _PENUMBRA * (ranges / _PENUMBRA_DEPTH).clamp_max(1.0)
+    used = (sigma > 0.4 * pitch) & enabled
+    radius = torch.where(used, (2.5 * sigma / pitch).ceil(), torch.zeros_like(sigma)).long()
+    offset = torch.arange(int(radius.max()) + 1)
+    taps = torch.exp(-0.5 * (offset * pitch[:, None] / sigma[:, None]) ** 2)
+    taps = torch.where(offset <= radius[:, None], taps, torch.zeros_like(taps))
+    return taps / (2.0 * taps.sum(1, keepdim=True) - 1.0), radius
+
+
+def _planes(transducer: Transducer, ranges: Tensor, planes: int) -> tuple[Tensor, Tensor]:
+    """Elevation of Gauss-Hermite nodes at each range, and their weights; one plane lies at 0 exactly."""
+    nodes, weights = np.polynomial.hermite.hermgauss(planes)
+    weights = weights / weights.sum()
+    scale = elevation_width(transducer, ranges) / math.sqrt(_FOUR_LN_2)
+    elevation = torch.from_numpy(nodes).float()[:, None] * scale
+    weight = torch.stack((torch.from_numpy(weights), torch.from_numpy(weights / np.sqrt((weights**2).sum()))), dim=1)
+    return elevation, weight.float()
+
+
+def _reference(transducer: Transducer) -> float:
+    """Envelope shown as white: liver of .5 dB/cm/MHz at the transmit focus, amplified, lies at REFERENCE_LEVEL."""
+    path = 2.0 * transducer.transmit_focus * transducer.center_frequency
+    return 10.0 ** ((path * (TGC_ABDOMEN - 0.5e-4) - REFERENCE_LEVEL) / 20.0)

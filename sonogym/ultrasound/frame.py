@@ -1,0 +1,126 @@
+"""What a renderer takes and gives: settings, per-environment parameters, and the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Complex, Float, Int, UInt8
+from torch import Tensor
+
+from sonogym.errors import InvalidInputError, require_between, unknown_name
+from sonogym.geometry import Pose
+
+OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
+BACKENDS = ("auto", "numba", "reference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """What to render. Lengths in metres.
+
+    ``lines`` scan lines of ``samples`` samples down to ``depth`` (None: the probe's own); ``planes`` elevation planes;
+    ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size patients are baked at;
+    ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
+    ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
+    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
+    (None: half the axial resolution). Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
+    """
+
+    lines: int = 512
+    samples: int = 1024
+    depth: float | None = None
+    planes: int = 1
+    outputs: tuple[str, ...] = ()
+    pitch: float = 1.5e-3
+    backend: str = "auto"
+    image_size: tuple[int, int] = (512, 512)
+    contact: bool = True
+    walls: bool = True
+    texture: bool = True
+    penumbra: bool = True
+    noise: bool = True
+    lattice: float | None = None
+
+    def __post_init__(self) -> None:
+        require_between("lines", self.lines, 8, 4096)
+        require_between("samples", self.samples, 16, 8192)
+        require_between("planes", self.planes, 1, 9)
+        require_between("pitch", self.pitch, 2e-4, 4e-3, "m", "millimetres?")
+        if self.depth is not None:
+            require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
+        if self.lattice is not None:
+            require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
+        for size in self.image_size:
+            require_between("image_size", size, 16, 4096, "pixels")
+        for name in self.outputs:
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        if self.backend not in BACKENDS:
+            raise unknown_name("backend", self.backend, BACKENDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderParams:
+    """What may differ between environments and frames.
+
+    ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
+    tissue; ``noise_seed`` the receiver noise of this frame.
+    """
+
+    gain: Float[Tensor, " envs"]
+    tgc: Float[Tensor, " envs"]
+    dynamic_range: Float[Tensor, " envs"]
+    speckle_seed: Int[Tensor, " envs"]
+    noise_seed: Int[Tensor, " envs"]
+
+    @classmethod
+    def default(cls, envs: int) -> RenderParams:
+        """No gain, .6 dB/cm/MHz, 60 dB, seeds 0 (physics.md section 6)."""
+        zero = torch.zeros(envs, dtype=torch.int64)
+        return cls(
+            gain=torch.zeros(envs),
+            tgc=torch.full((envs,), 0.6),
+            dynamic_range=torch.full((envs,), 60.0),
+            speckle_seed=zero,
+            noise_seed=zero.clone(),
+        )
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(value.shape) for value in vars(self).values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise InvalidInputError(f"render parameters must all have shape (envs,), got {sorted(shapes)}")
+        if not bool((self.dynamic_range > 0).all()):
+            raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Rendered frames. Rows are depth; fields not asked for are None.
+
+    ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
+    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,) and
+    ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or lateral position [m].
+    ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
+    """
+
+    beam: UInt8[Tensor, "envs 1 samples lines"]
+    depth: Float[Tensor, " samples"]
+    line_position: Float[Tensor, " lines"]
+    iq: Complex[Tensor, "envs samples lines"] | None = None
+    envelope: Float[Tensor, "envs samples lines"] | None = None
+    image: UInt8[Tensor, "envs 1 height width"] | None = None
+    labels: UInt8[Tensor, "envs samples lines"] | None = None
+    transmission: Float[Tensor, "envs samples lines"] | None = None
+    extent: tuple[float, float, float, float] | None = None
+
+
+class FrameRenderer(Protocol):
+    """Anything that turns probe poses into frames: the physical renderer or a learned one."""
+
+    def render(
+        self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
+    ) -> Frame:
+        """Frames (envs, ...) seen from ``patient_from_probe`` (envs,) in the patients ``anatomy_index`` picks."""
+        ...

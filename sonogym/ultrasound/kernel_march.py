@@ -1,0 +1,312 @@
+"""Fused CPU path, part 1: sound down the scan lines of one environment, row by row (see ``reference.march``)."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from sonogym.anatomy.tissues import Tissue
+from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.speckle import BYTE_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
+
+FAST = {"contract", "nsz", "arcp"}
+FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
+ROWS = 12  # line-long scratch rows that the march needs
+_SUPPORT = np.float32(SUPPORT)
+_BYTE = np.float32(BYTE_SCALE)
+_MIX_1, _MIX_2 = np.uint32(MIX_1), np.uint32(MIX_2)
+_NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(PRIMES[0])
+_8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
+_0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
+_SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
+GEL = np.uint32(int(Tissue.GEL))
+_ONE = np.uint32(1)
+
+
+@numba.njit(inline="always")
+def mix(word):  # noqa: D103
+    word = np.uint32(word ^ (word >> _16))
+    word = np.uint32(word * _MIX_1)
+    word = np.uint32(word ^ (word >> _15))
+    word = np.uint32(word * _MIX_2)
+    return np.uint32(word ^ (word >> _16))
+
+
+@numba.njit(inline="always")
+def _real(word):
+    return np.float32(np.int32(word & _255) + np.int32((word >> _8) & _255) - np.int32(255)) * _BYTE
+
+
+@numba.njit(inline="always")
+def _imaginary(word):
+    return np.float32(np.int32((word >> _16) & _255) + np.int32(word >> _24) - np.int32(255)) * _BYTE
+
+
+@numba.njit(inline="always")
+def _clamped(value, count):
+    """Whole voxel index at or below ``value`` that leaves room for its upper neighbour, and the remainder in [0, 1]."""
+    value = min(max(value, _0), np.float32(count - 1))
+    base = min(np.int64(value), max(count - 2, 0))
+    return base, value - np.float32(base)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _cell(voxels, shape, stride, a, b, c):
+    """Gradient of the order map, and value and gradient of the sharp one, at a point in voxel units."""
+    i, u = _clamped(a, shape[0])
+    j, v = _clamped(b, shape[1])
+    k, w = _clamped(c, shape[2])
+    ga, gb, gc, value, sa, sb, sc = _0, _0, _0, _0, _0, _0, _0
+    base = i * stride[0] + j * stride[1] + k * stride[2]
+    for corner in range(8):
+        p, q, r = corner & 1, (corner >> 1) & 1, corner >> 2
+        word = voxels[base + p * stride[0] + q * stride[1] + r * stride[2]]
+        order, sharp = np.float32((word >> _8) & _255), np.float32((word >> _16) & _255)
+        wa = u if p else _1 - u
+        wb = v if q else _1 - v
+        wc = w if r else _1 - w
+        ea = wb * wc if p else -wb * wc
+        eb = wa * wc if q else -wa * wc
+        ec = wa * wb if r else -wa * wb
+        ga += ea * order
+        gb += eb * order
+        gc += ec * order
+        value += wa * wb * wc * sharp
+        sa += ea * sharp
+        sb += eb * sharp
+        sc += ec * sharp
+    return ga, gb, gc, value, sa, sb, sc
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _echo(cosine, pair):
+    """(reflection that casts the shadow, specular echo, diffuse echo) of an interface met at ``cosine``."""
+    sine2 = pair[2] * pair[2] * (_1 - cosine * cosine)
+    reflection = _1
+    if sine2 < _1:
+        z1, z2 = pair[0] * math.sqrt(_1 - sine2), pair[1] * cosine
+        reflection = abs((z2 - z1) / (z2 + z1))
+    x = _1 - cosine  # arccos(1 - x)^2 = 2x + x^2/3 + 4x^3/45 + x^4/35 + ...
+    angle2 = x * (_2 + x * (np.float32(1 / 3) + x * (np.float32(4 / 45) + x * np.float32(1 / 35))))
+    strength = reflection + pair[3]
+    return min(reflection, pair[7]), strength * math.exp(angle2 * pair[4]), cosine * pair[5]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _interface(k, line, row, grid, rays, offset, middle, advance, scatterers, splat, amplitude, echoes):
+    """Put the echo of one change of label between rows k - 1 and k; returns the transmission 1 - R^2."""
+    voxels, shape, stride = grid
+    origin, direction = rays
+    primes, cells, seed = scatterers
+    da, db, dc = direction[0, line], direction[1, line], direction[2, line]
+    a = origin[0, line] + da * middle + offset[0]
+    b = origin[1, line] + db * middle + offset[1]
+    c = origin[2, line] + dc * middle + offset[2]
+    ga, gb, gc, value, sa, sb, sc = _cell(voxels, shape, stride, a, b, c)
+    norm2 = (ga * ga + gb * gb + gc * gc) * (da * da + db * db + dc * dc)
+    cosine = _1
+    if norm2 > np.float32(1e-3):
+        cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(norm2), _1)
+    slope = sa * da + sb * db + sc * dc
+    limit = max(_SHIFT, _HALF * advance)
+    shift = _0
+    if abs(slope) > _1:
+        shift = min(max((row[6] - value) / slope, -limit), limit)
+    place = max(np.float32(k) - _HALF + shift / advance, -_HALF)
+    reflection, specular, diffuse = _echo(cosine, row)
+    cell_a, cell_b, cell_c = (
+        np.int32(math.floor(a * cells)),
+        np.int32(math.floor(b * cells)),
+        np.int32(math.floor(c * cells)),
+    )
+    word = np.uint32(np.uint32(cell_a) * primes[0]) ^ np.uint32(np.uint32(cell_b) * primes[1])
+    word = mix(np.uint32(word ^ np.uint32(np.uint32(cell_c) * primes[2]) ^ seed ^ _ECHO))
+    real = amplitude * (specular + diffuse * _real(word))
+    imaginary = amplitude * diffuse * _imaginary(word)
+    _put(place, line, real, imaginary, splat, echoes)
+    return _1 - reflection * reflection
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _put(place, line, real, imaginary, splat, echoes):
+    """Add a pulse centred at the fractional row ``place``."""
+    centre = np.int64(math.floor(place + _HALF))
+    fraction = place - np.float32(centre)
+    pulse = np.int64((fraction + _HALF) * np.float32(splat.shape[0] - 1) + _HALF)
+    reach = splat.shape[1] // 2
+    first, last = max(centre - reach, 0), min(centre + reach, echoes.shape[1] - 1)
+    for row in range(first, last + 1):
+        tap = splat[pulse, row - centre + reach]
+        echoes[0, row, line] += tap * real
+        echoes[1, row, line] += tap * imaginary
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def blur(target, padded, taps, radius):
+    """target = symmetric blur across lines of what lies in padded[radius : radius + lines], mirrored at the edges."""
+    lines = target.shape[0]
+    for i in range(radius):
+        padded[radius - 1 - i] = padded[radius + min(i, lines - 1)]
+        padded[radius + lines + i] = padded[radius + max(lines - 1 - i, 0)]
+    centre, tap = padded[radius : radius + lines], taps[0]
+    for line in range(lines):
+        target[line] = tap * centre[line]
+    for i in range(1, radius + 1):
+        left, right, tap = padded[radius - i : radius - i + lines], padded[radius + i : radius + i + lines], taps[i]
+        for line in range(lines):
+            target[line] += tap * (left[line] + right[line])
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _soften(shade, padded, taps, radius):
+    """Shadows of one row blurred across lines."""
+    centre = padded[radius : radius + shade.shape[0]]
+    for line in range(shade.shape[0]):
+        centre[line] = shade[line]
+    blur(shade, padded, taps, radius)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _material(place, depth, indentation, inverse):
+    """Depth in the undeformed tissue: r - A S(t)."""
+    for line in range(place.shape[0]):
+        t = min(depth[line] * inverse[line], _1)
+        place[line] = depth[line] - indentation[line] * (_1 - t * t * (_3 - _2 * t))
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _along(target, origin, direction, place, offset):
+    for line in range(target.shape[0]):
+        target[line] = origin[line] + direction[line] * place[line] + offset
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _gather(words, voxels, shape, stride, a, b, c):
+    """The voxel nearest to each point, held at the border."""
+    ta, tb, tc = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
+    sa, sb, sc = np.int32(stride[0]), np.int32(stride[1]), np.int32(stride[2])
+    for line in range(words.shape[0]):
+        i = np.int32(min(max(a[line], _0), ta) + _HALF)
+        j = np.int32(min(max(b[line], _0), tb) + _HALF)
+        m = np.int32(min(max(c[line], _0), tc) + _HALF)
+        words[line] = np.uint32(np.int32(i * sa) + np.int32(j * sb) + np.int32(m * sc))
+    for line in range(words.shape[0]):
+        words[line] = voxels[words[line]]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _advance(words, tissue, texture, amplitude, shade, passed, depth):
+    """Scatter amplitude and transmission at this sample; transmission and depth at the next."""
+    for line in range(words.shape[0]):
+        word = words[line]
+        label = word & _255
+        amplitude[line] = tissue[label, 0] * texture[word >> _24]
+        shade[line] = passed[line]
+        passed[line] = max(passed[line] * tissue[label, 1], FLOOR)
+        depth[line] += tissue[label, 2]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _hash(near, far, a, b, c, primes, cells, seed):
+    """Words of the two scatterers around each point along the first axis, nearest along the others."""
+    p0, p1, p2 = primes[0], primes[1], primes[2]
+    for line in range(near.shape[0]):
+        j = np.uint32(np.int32(np.floor(b[line] * cells + _HALF)))
+        m = np.uint32(np.int32(np.floor(c[line] * cells + _HALF)))
+        near[line] = np.uint32(np.uint32(j * p1) ^ np.uint32(m * p2) ^ seed)
+    for line in range(near.shape[0]):
+        i = np.uint32(np.int32(np.floor(a[line] * cells)))
+        word = near[line]
+        near[line] = mix(np.uint32(word ^ np.uint32(i * p0)))
+        far[line] = mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)))
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _scatter(real, imaginary, near, far, a, cells, strength, add):
+    """strength x (scatterers interpolated along the first axis), written to or added to a row."""
+    keep = _1 if add else _0
+    for line in range(real.shape[0]):
+        u = a[line] * cells
+        u -= np.floor(u)
+        value = strength[line] * ((_1 - u) * _real(near[line]) + u * _real(far[line]))
+        real[line] = keep * real[line] + value
+    for line in range(real.shape[0]):
+        u = a[line] * cells
+        u -= np.floor(u)
+        value = strength[line] * ((_1 - u) * _imaginary(near[line]) + u * _imaginary(far[line]))
+        imaginary[line] = keep * imaginary[line] + value
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _noise(real, imaginary, words, first, level, seed):
+    """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
+    for line in range(real.shape[0]):
+        words[line] = mix(np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE))
+    for line in range(real.shape[0]):
+        real[line] += level * _real(words[line])
+    for line in range(real.shape[0]):
+        imaginary[line] += level * _imaginary(words[line])
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def march(
+    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission
+):
+    """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
+
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale;
+    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
+    """
+    voxels, shape, stride = grid
+    origin, direction, elevation, indentation, coupling, scale = geometry
+    primes, cells, seed = scatterers
+    step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture = tables
+    number, plane_offset, plane_weight = plane
+    rays = (origin, direction)
+    samples, lines = scatter.shape[1], scatter.shape[2]
+    a, b, c, depth, material = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines], rows[4, :lines]
+    passed, amplitude, shade, inverse, place = (
+        rows[5, :lines], rows[6, :lines], rows[7, :lines], rows[8, :lines], rows[9, :lines],
+    )  # fmt: skip
+    word, near, far, before = words[0], words[1], words[2], words[3]
+    offset = np.zeros(3, np.float32)
+    for line in range(lines):
+        depth[line] = _HALF * step
+        material[line] = -indentation[line] - _HALF * step
+        inverse[line] = _1 / (_SUPPORT - indentation[line])
+        passed[line] = coupling[line]
+        before[line] = GEL
+    for k in range(samples):
+        for axis in range(3):
+            offset[axis] = elevation[axis] * plane_offset[k]
+        _material(place, depth, indentation, inverse)
+        _along(a, origin[0], direction[0], place, offset[0])
+        _along(b, origin[1], direction[1], place, offset[1])
+        _along(c, origin[2], direction[2], place, offset[2])
+        _gather(word, voxels, shape, stride, a, b, c)
+        for line in range(lines):
+            label = word[line] & _255
+            if label != before[line]:
+                advance = place[line] - material[line]
+                passed[line] *= _interface(
+                    k, line, pair[before[line], label], grid, rays, offset, _HALF * (place[line] + material[line]),
+                    advance, scatterers, splat, passed[line] * plane_weight[0], echoes,
+                )  # fmt: skip
+                before[line] = label
+            material[line] = place[line]
+        _advance(word, tissue, texture, amplitude, shade, passed, depth)
+        if keep:
+            for line in range(lines):
+                labels[k, line] = np.uint8(word[line] & _255)
+                transmission[k, line] = shade[line]
+        if penumbra_radius[k] > 0:
+            _soften(shade, rows[10], penumbra[k], penumbra_radius[k])
+        level = row_scale[k, 0] * plane_weight[1]
+        for line in range(lines):
+            amplitude[line] *= level * scale[line] * shade[line]
+        _hash(near, far, a, b, c, primes, cells, seed)
+        _scatter(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
+        if number == 0:
+            _noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)

@@ -1,0 +1,122 @@
+"""Scan lines of a batch of poses in voxel units of their patients: the common input of both rendering paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonogym.anatomy.stack import VolumeStack
+from sonogym.geometry import Pose
+from sonogym.ultrasound.beam import BeamTables, axial_power
+from sonogym.ultrasound.contact import face_contact
+from sonogym.ultrasound.frame import RenderParams
+from sonogym.ultrasound.postprocess import TGC_CAP
+from sonogym.ultrasound.speckle import MASK, PRIMES
+from sonogym.ultrasound.transducer import Transducer
+
+_TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Voxel axes are permuted for each environment so that the first is the one closest to the beam.
+
+    ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation`` [m],
+    ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in the stack;
+    ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit words
+    in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB].
+    """
+
+    origin: Float[Tensor, "envs 3 lines"]
+    direction: Float[Tensor, "envs 3 lines"]
+    elevation: Float[Tensor, "envs 3"]
+    indentation: Float[Tensor, "envs lines"]
+    coupling: Float[Tensor, "envs lines"]
+    scale: Float[Tensor, "envs lines"]
+    start: Int[Tensor, " envs"]
+    shape: Int[Tensor, "envs 3"]
+    stride: Int[Tensor, "envs 3"]
+    primes: Int[Tensor, "envs 3"]
+    cells: Float[Tensor, " envs"]
+    seed: Int[Tensor, " envs"]
+    noise_seed: Int[Tensor, " envs"]
+    level: Float[Tensor, "envs samples"]
+    dynamic_range: Float[Tensor, " envs"]
+
+
+def trace_lines(
+    patient_from_probe: Pose,
+    index: Int[Tensor, " envs"],
+    params: RenderParams,
+    transducer: Transducer,
+    scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
+    tables: BeamTables,
+    voxels: VolumeStack,
+    skin: VolumeStack | None,
+) -> Lines:
+    """The scan lines of each environment; without ``skin`` nothing is indented and all lines are coupled."""
+    rotation, translation = _matrix(patient_from_probe)
+    origin = _rotate(rotation, scanlines[0]) + translation[:, None]
+    direction = _rotate(rotation, scanlines[1])
+    if skin is None:
+        indentation = torch.zeros(origin.shape[:2], device=origin.device)
+        coupling = torch.ones_like(indentation)
+    else:
+        indentation, coupling = face_contact(skin, index, origin, direction)
+    matrix = voxels.voxel_from_patient[index]
+    linear = matrix[:, :3, :3]
+    voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
+    voxel_direction = _rotate(linear, direction)
+    axes = _axes(linear, rotation[..., 2])
+    shape = voxels.shape[index]
+    stride = torch.stack((shape[:, 1] * shape[:, 2], shape[:, 2], torch.ones_like(shape[:, 2])), dim=-1)
+    spacing = linear[:, 0].norm(dim=-1).reciprocal()  # the grid is isotropic
+    direction = _pick(voxel_direction, axes)
+    tgc = 2.0 * _TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
+    reference = 20.0 * torch.log10(torch.tensor(tables.reference))
+    return Lines(
+        origin=_pick(voxel_origin, axes).mT.contiguous(),
+        direction=direction.mT.contiguous(),
+        elevation=_pick(_rotate(linear, rotation[:, None, :, 1]), axes)[:, 0].contiguous(),
+        indentation=indentation.contiguous(),
+        coupling=coupling.contiguous(),
+        scale=axial_power(tables, direction * spacing[:, None, None]).rsqrt(),
+        start=voxels.offset[index],
+        shape=shape.gather(1, axes),
+        stride=stride.gather(1, axes),
+        primes=torch.tensor(PRIMES, device=axes.device)[axes],
+        cells=spacing / tables.lattice,
+        seed=_word(params.speckle_seed),
+        noise_seed=_word(params.noise_seed),
+        level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
+        dynamic_range=params.dynamic_range.float(),
+    )
+
+
+def _matrix(pose: Pose) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:
+    matrix = pose.matrix().float()
+    return matrix[:, :3, :3], matrix[:, :3, 3]
+
+
+def _rotate(matrix: Float[Tensor, "envs 3 3"], points: Float[Tensor, "*envs lines 3"]) -> Float[Tensor, "envs lines 3"]:
+    """matrix @ points written out, so that the rounding does not depend on the size of the batch."""
+    columns = matrix[:, None]
+    return columns[..., 0] * points[..., 0:1] + columns[..., 1] * points[..., 1:2] + columns[..., 2] * points[..., 2:3]
+
+
+def _axes(linear: Float[Tensor, "envs 3 3"], axis: Float[Tensor, "envs 3"]) -> Int[Tensor, "envs 3"]:
+    """Voxel axes, the one closest to the probe's depth axis first."""
+    first = _rotate(linear, axis[:, None])[:, 0].abs().argmax(dim=-1, keepdim=True)
+    return (first + torch.arange(3, device=first.device)) % 3
+
+
+def _pick(vectors: Float[Tensor, "envs lines 3"], axes: Int[Tensor, "envs 3"]) -> Float[Tensor, "envs lines 3"]:
+    return vectors.gather(2, axes[:, None].expand(vectors.shape))
+
+
+def _word(seed: Int[Tensor, " envs"]) -> Int[Tensor, " envs"]:
+    """64-bit seeds folded to 32 bits."""
+    return (seed ^ (seed >> 32)) & MASK

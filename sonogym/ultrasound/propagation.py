@@ -1,0 +1,217 @@
+"""Sound down the scan lines, in torch: the definition of what :mod:`sonogym.ultrasound.kernel_march` computes.
+
+All lines of all environments advance together, one sample at a time (physics.md section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sonogym.anatomy.tissues import Tissue
+from sonogym.ultrasound.beam import BeamTables
+from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.lines import Lines
+from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix
+
+FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
+FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
+_CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """What returns before focusing: ``scatter`` and ``echoes`` (2, envs, samples, lines), and the first plane's maps."""
+
+    scatter: Float[Tensor, "2 envs samples lines"]
+    echoes: Float[Tensor, "2 envs samples lines"]
+    labels: UInt8[Tensor, "envs samples lines"]
+    transmission: Float[Tensor, "envs samples lines"]
+
+
+def propagate(voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables) -> Field:
+    """Scatter and interface echoes of every sample, summed over the elevation planes, with receiver noise."""
+    planes = [_Plane(voxels, lines, tables, number) for number in range(tables.plane.shape[0])]
+    fields = [plane.march() for plane in planes]
+    return Field(
+        scatter=torch.stack([field.scatter for field in fields]).sum(0),
+        echoes=torch.stack([field.echoes for field in fields]).sum(0),
+        labels=fields[0].labels,
+        transmission=fields[0].transmission,
+    )
+
+
+def reflection(
+    cosine: Float[Tensor, "*shape"], pair: Float[Tensor, "*shape 7"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """(|R|, specular echo, diffuse echo) of interfaces met at an angle; ``pair`` of :func:`interface_table`.
+
+    R = (Z2 cos ti - Z1 cos tt) / (Z2 cos ti + Z1 cos tt), sin tt = c2/c1 sin ti, 1 beyond the critical angle. The
+    specular echo |R| + wall falls as exp(-ti^2 / (2 lobe^2)), with ti^2 = 2x + x^2/3 + 4x^3/45 + x^4/35,
+    x = 1 - cos ti; the diffuse one as cos ti.
+    """
+    sine2 = pair[..., 2].square() * (1.0 - cosine.square())
+    z1, z2 = pair[..., 0] * (1.0 - sine2).clamp_min(0.0).sqrt(), pair[..., 1] * cosine
+    amplitude = torch.where(sine2 < 1.0, ((z2 - z1) / (z2 + z1)).abs(), torch.ones_like(cosine))
+    x = 1.0 - cosine
+    angle2 = x * (2.0 + x * (1 / 3 + x * (4 / 45 + x * (1 / 35))))
+    specular = (amplitude + pair[..., 3]) * torch.exp(angle2 * pair[..., 4])
+    return amplitude, specular, cosine * pair[..., 5]
+
+
+class _Plane:
+    """One elevation plane on its way down; the state is (envs, lines)."""
+
+    def __init__(self, voxels: Tensor, lines: Lines, tables: BeamTables, number: int) -> None:
+        self.voxels, self.lines, self.tables, self.number = voxels, lines, tables, number
+        self.depth = torch.full_like(lines.coupling, 0.5 * tables.step)
+        self.material = -lines.indentation - 0.5 * tables.step
+        self.passed = lines.coupling.clone()
+        self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
+        envs, count = lines.coupling.shape
+        self.echoes = torch.zeros(2, envs, len(tables.ranges), count, device=lines.coupling.device)
+
+    def march(self) -> Field:
+        """All samples from the face down."""
+        rows = [self._row(k) for k in range(len(self.tables.ranges))]
+        scatter, labels, transmission = zip(*rows, strict=True)
+        return Field(
+            scatter=torch.stack(scatter, dim=2),
+            echoes=self.echoes,
+            labels=torch.stack(labels, dim=1).to(torch.uint8),
+            transmission=torch.stack(transmission, dim=1),
+        )
+
+    def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
+        lines, tables = self.lines, self.tables
+        t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
+        material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
+        place = self._voxel(material, k)
+        word = self._nearest(place)
+        label, texture = word[..., 0].long(), word[..., 3].long()
+        self._interfaces(k, label, material)
+        shade = self.passed
+        amplitude = tables.tissue[label, 0] * tables.texture[texture]
+        self.passed = (self.passed * tables.tissue[label, 1]).clamp_min(FLOOR)
+        self.depth = self.depth + tables.tissue[label, 2]
+        self.material, self.before = material, label
+        radius = int(tables.penumbra_radius[k])
+        soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
+        scatter = self._scatter(k, place, amplitude * soft)
+        return scatter, label, shade
+
+    def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
+        lines = self.lines
+        out = (lines.elevation * self.tables.elevation[self.number, k])[..., None]
+        return lines.origin + lines.direction * material[:, None] + out
+
+    def _nearest(self, place: Tensor) -> UInt8[Tensor, "envs lines 4"]:
+        lines = self.lines
+        top = (lines.shape[..., None] - 1).float()
+        index = (torch.minimum(place.clamp_min(0.0), top) + 0.5).long()
+        return self.voxels[lines.start[:, None] + (index * lines.stride[..., None]).sum(1)]
+
+    def _interfaces(self, k: int, label: Tensor, material: Tensor) -> None:
+        """Echoes of the lines whose label changes between samples k - 1 and k, and what they let through."""
+        env, line = torch.nonzero(label != self.before, as_tuple=True)
+        if not len(env):
+            return
+        change = (self.before[env, line], label[env, line])
+        pair = self.tables.pair[change]
+        advance = material[env, line] - self.material[env, line]
+        middle = 0.5 * (material[env, line] + self.material[env, line])
+        out = self.lines.elevation[env] * self.tables.elevation[self.number, k]
+        direction = self.lines.direction[env, :, line]
+        place = self.lines.origin[env, :, line] + direction * middle[:, None] + out
+        normal, value, gradient = self._cell(env, place)
+        norm2 = normal.square().sum(-1) * direction.square().sum(-1)
+        cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
+        cosine = torch.where(norm2 > 1e-3, cosine, torch.ones_like(cosine))
+        slope = (gradient * direction).sum(-1)
+        limit = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
+        row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
+        amplitude, specular, diffuse = reflection(cosine, pair)
+        weight = self.passed[env, line] * self.tables.plane[self.number, 0]
+        real, imaginary = complex_normal(self._echo_word(env, place))
+        self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
+        lost = torch.minimum(amplitude, self.tables.shadow[change])
+        self.passed = self.passed.index_put((env, line), self.passed[env, line] * (1.0 - lost.square()))
+
+    def _cell(self, env: Tensor, place: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient of the order map, and value and gradient of the sharp one, trilinear at points in voxel units."""
+        shape, stride = self.lines.shape[env], self.lines.stride[env]
+        place = torch.minimum(place.clamp_min(0.0), (shape - 1).float())
+        base = torch.minimum(place.long(), (shape - 2).clamp_min(0))
+        upper = place - base
+        start = self.lines.start[env] + (base * stride).sum(-1)
+        normal, gradient, value = torch.zeros_like(place), torch.zeros_like(place), torch.zeros_like(place[:, 0])
+        for bits in _CORNERS:
+            at = start + (stride * torch.tensor(bits, device=stride.device)).sum(-1)
+            order, sharp = self.voxels[at, 1].float(), self.voxels[at, 2].float()
+            weight = [upper[:, axis] if bit else 1.0 - upper[:, axis] for axis, bit in enumerate(bits)]
+            slopes = [(1.0 if bits[i] else -1.0) * weight[i - 1] * weight[i - 2] for i in range(3)]
+            slope = torch.stack(slopes, dim=-1)
+            normal, gradient = normal + slope * order[:, None], gradient + slope * sharp[:, None]
+            value = value + weight[0] * weight[1] * weight[2] * sharp
+        return normal, value, gradient
+
+    def _echo_word(self, env: Tensor, place: Tensor) -> Tensor:
+        cell = (place * self.lines.cells[env, None]).floor().long()
+        words = (cell * self.lines.primes[env]) & MASK
+        return mix(words[:, 0] ^ words[:, 1] ^ words[:, 2] ^ self.lines.seed[env] ^ ECHO_SALT)
+
+    def _put(self, env: Tensor, line: Tensor, row: Tensor, echo: Float[Tensor, "2 points"]) -> None:
+        """Add pulses centred at fractional rows."""
+        splat, samples = self.tables.splat, self.echoes.shape[2]
+        centre = (row + 0.5).floor()
+        pulse = splat[((row - centre + 0.5) * (splat.shape[0] - 1) + 0.5).long()]
+        reach = splat.shape[1] // 2
+        for tap in range(-reach, reach + 1):
+            at = centre.long() + tap
+            inside = (at >= 0) & (at < samples)
+            value = echo * (pulse[:, tap + reach] * inside)
+            place = (env, at.clamp(0, samples - 1), line)
+            for part in range(2):
+                self.echoes[part].index_put_(place, value[part], accumulate=True)
+
+    def _scatter(self, k: int, place: Tensor, amplitude: Tensor) -> Float[Tensor, "2 envs lines"]:
+        lines, tables = self.lines, self.tables
+        strength = tables.row[k, 0] * tables.plane[self.number, 1] * lines.scale * amplitude
+        cell = place * lines.cells[:, None, None]
+        whole = cell[:, 0].floor()
+        share = cell[:, 0] - whole
+        across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
+        word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
+        prime = lines.primes[:, :1]
+        near = torch.stack(complex_normal(mix(word ^ ((whole.long() * prime) & MASK))))
+        far = torch.stack(complex_normal(mix(word ^ (((whole.long() + 1) * prime) & MASK))))
+        scatter = strength * ((1.0 - share) * near + share * far)
+        return scatter + self._noise(k) if self.number == 0 else scatter
+
+    def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
+        count = self.lines.coupling.shape[1]
+        sample = ((k * count + torch.arange(count, device=self.lines.seed.device)) * PRIMES[0]) & MASK
+        word = mix(sample ^ self.lines.noise_seed[:, None] ^ NOISE_SALT)
+        return self.tables.row[k, 2] * torch.stack(complex_normal(word))
+
+
+def mirrored(
+    values: Float[Tensor, "*batch lines"], taps: Float[Tensor, " taps"], radius: int
+) -> Float[Tensor, "*batch lines"]:
+    """Symmetric blur across lines by a half kernel, mirrored at the edges (edge line repeated)."""
+    count = values.shape[-1]
+    index = torch.arange(-radius, count + radius, device=values.device)
+    low, high = (-1 - index).clamp_max(count - 1), (2 * count - 1 - index).clamp_min(0)
+    index = torch.where(index < 0, low, torch.where(index >= count, high, index))
+    padded = values[..., index]
+    total = taps[0] * values
+    for i in range(1, radius + 1):
+        total = total + taps[i] * (
+            padded[..., radius - i : radius - i + count] + padded[..., radius + i : radius + i + count]
+        )
+    return total

@@ -1,0 +1,137 @@
+"""The physical renderer: patients and a probe in, frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sonogym.anatomy.anatomy import Anatomy, Body
+from sonogym.anatomy.stack import VolumeStack
+from sonogym.errors import InvalidInputError
+from sonogym.geometry import Pose
+from sonogym.ultrasound.acoustics import load_acoustics_table
+from sonogym.ultrasound.bake import AcousticAnatomy, bake, load_acoustic
+from sonogym.ultrasound.beam import beam_tables
+from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
+from sonogym.ultrasound.kernels import FusedRenderer
+from sonogym.ultrasound.lines import Lines, trace_lines
+from sonogym.ultrasound.reference import render_reference
+from sonogym.ultrasound.scan_conversion import ScanConverter
+from sonogym.ultrasound.transducer import Transducer, load_probe
+
+
+class Renderer:
+    """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
+
+    ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a preset's
+    name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and ``skin``
+    (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
+    """
+
+    def __init__(
+        self,
+        patients: Sequence[str | Anatomy | AcousticAnatomy],
+        probe: str | Transducer,
+        config: RenderConfig | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config or RenderConfig()
+        self.transducer = load_probe(probe) if isinstance(probe, str) else probe
+        self.device = _device(device)
+        self.backend = _backend(self.config.backend, self.device)
+        baked = [_acoustic(patient, self.config.pitch) for patient in patients]
+        self.bodies: list[Body] = list(baked)
+        self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
+        self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
+        self.depth = self.config.depth or self.transducer.depth
+        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table())
+        self._scanlines = self.transducer.scanlines(self.config.lines)
+        self._fused = self._fused_path()
+        self._converter = self._scan_converter()
+
+    def render(
+        self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
+    ) -> Frame:
+        """Frames of ``patient_from_probe`` (envs,) in the patients that ``anatomy_index`` (envs,) picks."""
+        envs = len(anatomy_index)
+        params = params or RenderParams.default(envs)
+        self._check(patient_from_probe, anatomy_index, params)
+        lines = trace_lines(
+            patient_from_probe, anatomy_index, params, self.transducer, self._scanlines,
+            self._tables, self.voxels, self.skin if self.config.contact else None,
+        )  # fmt: skip
+        return self._frame(*self._run(lines))
+
+    def _check(self, pose: Pose, index: Tensor, params: RenderParams) -> None:
+        envs = len(index)
+        if pose.translation.shape != (envs, 3):
+            raise InvalidInputError(
+                f"patient_from_probe must have batch shape ({envs},) like anatomy_index, got "
+                f"{tuple(pose.translation.shape[:-1])}"
+            )
+        if params.gain.shape != (envs,):
+            raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
+        if self.device.type == "cpu" and envs and not 0 <= int(index.min()) <= int(index.max()) < len(self.bodies):
+            raise InvalidInputError(f"anatomy_index must be in 0 .. {len(self.bodies) - 1}, got {index.tolist()}")
+
+    def _run(self, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Beam, iq, labels, transmission; what no output asks for may be empty."""
+        if self._fused is None:
+            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables)
+            return beam, iq, field.labels, field.transmission
+        wanted = self.config.outputs
+        keep, keep_iq = "labels" in wanted or "transmission" in wanted, "iq" in wanted or "envelope" in wanted
+        beam, iq, labels, transmission = map(torch.from_numpy, self._fused(lines, keep, keep_iq))
+        return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
+
+    def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
+        wanted, converter = self.config.outputs, self._converter
+        linear = self.transducer.kind == "linear"
+        return Frame(
+            beam=beam[:, None],
+            depth=self._tables.ranges,
+            line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
+            iq=iq if "iq" in wanted else None,
+            envelope=iq.abs() if "envelope" in wanted else None,
+            image=None if converter is None else converter(beam[:, None]),
+            labels=labels if "labels" in wanted else None,
+            transmission=transmission if "transmission" in wanted else None,
+            extent=None if converter is None else converter.extent,
+        )
+
+    def _fused_path(self) -> FusedRenderer | None:
+        if self.backend == "reference":
+            return None
+        return FusedRenderer(self._tables, self.voxels.flat.numpy(), self.config.samples, self.config.lines)
+
+    def _scan_converter(self) -> ScanConverter | None:
+        if "image" not in self.config.outputs:
+            return None
+        height, width = self.config.image_size
+        config = self.config
+        return ScanConverter(self.transducer, config.lines, config.samples, self.depth, height, width, str(self.device))
+
+
+def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> AcousticAnatomy:
+    if isinstance(patient, AcousticAnatomy):
+        return patient
+    return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError(f"device {name!r} is not available on this machine; use 'cpu'")
+    return device
+
+
+def _backend(name: str, device: torch.device) -> str:
+    if name == "auto":
+        return "numba" if device.type == "cpu" else "reference"
+    if name == "numba" and device.type != "cpu":
+        raise InvalidInputError(f"backend 'numba' renders on 'cpu', got device {device}; use backend 'auto'")
+    return name

@@ -1,0 +1,56 @@
+"""Slow variation of echogenicity within a tissue, baked into one byte a voxel. All values are design choices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sonogym.ultrasound.acoustics import TEXTURES
+
+STEP = 0.2  # dB a unit of the byte
+NEUTRAL = 128
+_GRAIN_DB = 1.4
+_GRAIN = ((5.0e-3, 1.0), (1.9e-3, 0.8))  # lattice [m], share
+_STRIAE_DB = 4.5
+_STRIAE_LATTICE = (3.2e-3, 1.1e-3, 14e-3)  # m: across, across, along the fibre (the body's axis)
+_SEED = 20260101
+
+
+def texture_gain() -> np.ndarray:
+    """(256,) float32 amplitude factor of each byte."""
+    decibels = STEP * (np.arange(256) - NEUTRAL)
+    return (10.0 ** (decibels / 20.0)).astype(np.float32)
+
+
+def texture_bytes(labels: np.ndarray, kind: np.ndarray, pitch: float) -> np.ndarray:
+    """uint8 texture of a label volume (x, y, z); ``kind`` (tissues,) indexes :data:`TEXTURES`."""
+    grain = _GRAIN_DB * sum(
+        share * value_noise(labels.shape, (edge,) * 3, pitch, i) for i, (edge, share) in enumerate(_GRAIN)
+    )
+    striae = _STRIAE_DB * value_noise(labels.shape, _STRIAE_LATTICE, pitch, len(_GRAIN))
+    of_label = kind.astype(np.uint8)[labels]
+    decibels = np.where(of_label == TEXTURES.index("striae"), striae, grain)
+    decibels[of_label == TEXTURES.index("none")] = 0.0
+    return np.clip(np.rint(decibels / STEP) + NEUTRAL, 0, 255).astype(np.uint8)
+
+
+def value_noise(shape: tuple[int, ...], lattice: tuple[float, float, float], pitch: float, stream: int) -> np.ndarray:
+    """Smooth noise of zero mean and unit variance: Gaussian values on a lattice [m], interpolated linearly."""
+    step = [max(edge / pitch, 1.0) for edge in lattice]
+    coarse = [int(np.ceil(n / s)) + 2 for n, s in zip(shape, step, strict=True)]
+    values = np.random.default_rng((_SEED, stream)).standard_normal(coarse, dtype=np.float32)
+    for axis, (n, s) in enumerate(zip(shape, step, strict=True)):
+        values = _stretch(values, axis, n, s)
+    return values
+
+
+def _stretch(values: np.ndarray, axis: int, count: int, step: float) -> np.ndarray:
+    """Linear interpolation along one axis, scaled to keep unit variance between the lattice points."""
+    place = np.arange(count, dtype=np.float32) / np.float32(step)
+    base = place.astype(np.int64)
+    weight = (place - base).astype(np.float32)
+    weight = weight * weight * (3.0 - 2.0 * weight)
+    scale = 1.0 / np.sqrt((1.0 - weight) ** 2 + weight**2)
+    extent = [1] * values.ndim
+    extent[axis] = count
+    low, high = np.take(values, base, axis), np.take(values, base + 1, axis)
+    return low * ((1.0 - weight) * scale).reshape(extent) + high * (weight * scale).reshape(extent)

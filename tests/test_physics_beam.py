@@ -1,0 +1,90 @@
+"""Laws of the point spread function (physics.md section 9, V5, V7, V8)."""
+
+import numpy as np
+import pytest
+import torch
+from laboratory import envelope, peak, render, rows_between
+
+from sonogym.anatomy.phantoms import homogeneous, layers, phantom_pose
+from sonogym.anatomy.tissues import Tissue
+from sonogym.ultrasound.psf import axial_width, lateral_width
+from sonogym.ultrasound.transducer import load_probe
+
+LIVER = homogeneous(spacing=2e-3)
+FACE = {"C5-2v": 0.0104, "L11-5v": 0.0, "P4-2v": 0.001}  # presses that bring the whole face into tissue
+
+
+@pytest.mark.parametrize("name", ["L11-5v", "flat75"])
+def test_axial_width_of_a_plane_echo_is_that_of_the_bandwidth(name):
+    """V7: .441 lambda / B_eff +- 10 %, sampled at dr <= .33 of it."""
+    probe = load_probe(name)
+    width = axial_width(probe)
+    samples = 4 * round(0.03 / (0.3 * width) / 4)
+    values, depth = envelope(
+        layers((0.02,), (Tissue.FLUID, Tissue.BLOOD), 5e-4, (0.02, 0.04, 0.01)),
+        name,
+        lines=32,
+        samples=samples,
+        depth=0.03,
+        pitch=0.5e-3,
+    )
+    rows = np.flatnonzero(rows_between(depth, 0.016, 0.024))
+    widths = [peak(values[0, rows, line], depth[1] - depth[0])[2] for line in range(4, 28)]
+    assert np.median(widths) == pytest.approx(width, rel=0.10)
+
+
+def _correlation_width(iq, axis, step):
+    """Full width at half maximum [m] of the autocorrelation of ``iq`` along ``axis``, which is Gaussian.
+
+    Fitted through the lags between .3 and .9 of the peak.
+    """
+    iq = np.moveaxis(iq, axis, -1)
+    power = (np.abs(iq) ** 2).mean()
+    lags = np.arange(1, min(40, iq.shape[-1] // 2))
+    values = np.array([abs((iq[..., lag:] * iq[..., :-lag].conj()).mean()) for lag in lags]) / power
+    used = lags[(values > 0.3) & (values < 0.93)]
+    slope = np.polyfit((used * step) ** 2, np.log(values[used - 1]), 1)[0]
+    return 2.0 * np.sqrt(np.log(2.0) / -slope)
+
+
+def _iq(name, depth, samples, lines=512, seeds=3):
+    frame = render(
+        LIVER,
+        name,
+        seeds=seeds,
+        pose=phantom_pose(press=FACE[name]),
+        lines=lines,
+        samples=samples,
+        depth=depth,
+        outputs=("iq",),
+    )
+    iq, ranges = frame.iq.numpy(), frame.depth.double().numpy()
+    return iq / np.sqrt((np.abs(iq) ** 2).mean(axis=(0, 2), keepdims=True)), ranges
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "places"),
+    [("C5-2v", 512, (0.03, 0.06, 0.09)), ("L11-5v", 512, (0.01, 0.025, 0.038)), ("P4-2v", 256, (0.05, 0.08, 0.11))],
+)
+def test_lateral_width_is_that_of_the_aperture_at_each_depth(name, lines, places):
+    """V8: section 5 +- 15 %. The autocorrelation of the baseband signal is sqrt 2 wider than the beam."""
+    probe = load_probe(name)
+    depth = max(places) + 0.01
+    iq, ranges = _iq(name, depth, round(depth / (0.33 * axial_width(probe))), lines)
+    for place in places:
+        band = rows_between(ranges, 0.97 * place, 1.03 * place)  # the beam's waist is short
+        pitch = float(probe.line_pitch(lines, torch.tensor([place]))[0])
+        expected = float(lateral_width(probe, torch.tensor(place)))
+        measured = _correlation_width(iq[:, band], 2, pitch) / np.sqrt(2.0)
+        assert measured == pytest.approx(expected, rel=0.15), f"{name} at {place} m"
+
+
+@pytest.mark.parametrize("name", ["C5-2v", "L11-5v"])
+def test_axial_correlation_of_speckle_is_that_of_the_pulse(name):
+    """V5: autocorrelation +- 10 %; dr = a fifth of the width, so that the lag is resolved."""
+    probe = load_probe(name)
+    width = axial_width(probe)
+    iq, ranges = _iq(name, 0.03, round(0.03 / (0.2 * width)), lines=256, seeds=4)
+    band = rows_between(ranges, 0.01, 0.028)
+    measured = _correlation_width(iq[:, band], 1, ranges[1] - ranges[0]) / np.sqrt(2.0)
+    assert measured == pytest.approx(width, rel=0.10)

