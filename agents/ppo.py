@@ -111,6 +111,7 @@ class PPORun:
             gamma=options.gamma,
             gae_lambda=options.gae_lambda,
             clip_range=options.clip,
+            target_kl=options.target_kl or None,
             ent_coef=options.entropy,
             vf_coef=options.value_weight,
             device=self.config.device,

@@ -21,7 +21,10 @@ ALGORITHMS = ("ppo", "dagger")
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """stable-baselines3 PPO; ``privileged`` numbers of ``info["privileged"]`` go to the critic only (0: none)."""
+    """stable-baselines3 PPO; ``privileged`` numbers of ``info["privileged"]`` go to the critic only (0: none).
+
+    ``target_kl`` ends an iteration's epochs early where the policy moved farther than 1.5 times that (0: never).
+    """
 
     rollout: int = 64
     batch: int = 512
@@ -29,6 +32,7 @@ class PPOConfig:
     gamma: float = 0.95
     gae_lambda: float = 0.9
     clip: float = 0.2
+    target_kl: float = 0.0
     entropy: float = 0.0
     value_weight: float = 0.5
     log_std: float = -0.5

@@ -63,13 +63,13 @@ def network(memory="none", blind=False):
 @pytest.mark.parametrize("memory", ["none", "gru"])
 def test_dagger_learns_to_reach_the_dot(tmp_path, memory):
     options = [f"network.memory={memory}", "dagger.batch=64", "dagger.sequence=8", "dagger.rollout=16"]
-    run(small("algorithm=dagger", "steps=6000", "dagger.average=0.98", *options), tmp_path / "run")
+    run(small("algorithm=dagger", "steps=4000", "dagger.average=0.95", *options), tmp_path / "run")
     assert score(tmp_path / "run")["success_rate"] >= 0.9
 
 
 def test_ppo_learns_to_approach_the_dot(tmp_path):
     options = ["ppo.rollout=32", "ppo.batch=64", "ppo.learning_rate=3e-3", "ppo.epochs=6"]
-    folder, _ = run(small("algorithm=ppo", "steps=9000", *options), tmp_path / "run")
+    folder, _ = run(small("algorithm=ppo", "steps=7000", *options), tmp_path / "run")
     assert score(tmp_path / "run")["position_error_mm"]["mean"] < 7.0
     assert read_rows(folder.progress_file)
 

@@ -9,6 +9,7 @@ from sonogym.anatomy.phantoms import cyst, homogeneous, layers, phantom_pose, pl
 from sonogym.anatomy.tissues import Tissue
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import grids
+from sonogym.ultrasound.bake import bake
 
 
 def label_at(anatomy, *point):
@@ -63,3 +64,10 @@ def test_impossible_phantoms_are_refused():
         layers((0.01,), (Tissue.LIVER,))
     with pytest.raises(InvalidInputError, match="millimetres"):
         homogeneous(spacing=1.0)
+
+
+def test_refining_a_volume_keeps_tissue_up_to_its_border():
+    baked = bake(homogeneous(spacing=1e-3, size=(0.02, 0.02, 0.02)), pitch=0.4e-3)
+    tissue = baked.voxels.voxels[0]
+    assert set(tissue[:, -1, :].unique().tolist()) == {int(Tissue.LIVER)}
+    assert set(tissue[0, 10:, :].unique().tolist()) == set(tissue[-1, 10:, :].unique().tolist()) == {int(Tissue.LIVER)}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sonogym.cli.benchmark import timed
 
 if TYPE_CHECKING:
-    from sonogym.anatomy import Anatomy
     from sonogym.geometry import Pose
+    from sonogym.ultrasound.bake import AcousticAnatomy
     from sonogym.ultrasound.frame import RenderConfig
 
 PATIENT = "procedural:test/0"
@@ -27,7 +27,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
     """
     import torch
 
-    from sonogym.anatomy.library import load_patient
+    from sonogym.ultrasound.bake import load_acoustic
     from sonogym.ultrasound.frame import RenderConfig
 
     core = RenderConfig(planes=1, contact=False)
@@ -39,7 +39,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
         for batch in (BATCHES[:2] if quick else BATCHES)
     ]
     cases.append(("all_effects", replace(full, samples=DISPLAY[0], lines=DISPLAY[1]), 1))
-    patient = load_patient(PATIENT)
+    patient = load_acoustic(PATIENT, core.pitch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the baseline runs on one thread, as the kernel's rows say for themselves
     try:
@@ -48,7 +48,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
 
 
-def _row(patient: Anatomy, name: str, config: RenderConfig, batch: int, repeats: int) -> dict[str, Any]:
+def _row(patient: AcousticAnatomy, name: str, config: RenderConfig, batch: int, repeats: int) -> dict[str, Any]:
     import numba
 
     seconds, spread = _measure(patient, replace(config, backend="numba"), batch, repeats)
@@ -67,7 +67,7 @@ def _row(patient: Anatomy, name: str, config: RenderConfig, batch: int, repeats:
     }
 
 
-def _measure(patient: Anatomy, config: RenderConfig, batch: int, repeats: int) -> tuple[float, float]:
+def _measure(patient: AcousticAnatomy, config: RenderConfig, batch: int, repeats: int) -> tuple[float, float]:
     import torch
 
     from sonogym.ultrasound.renderer import Renderer
@@ -77,7 +77,7 @@ def _measure(patient: Anatomy, config: RenderConfig, batch: int, repeats: int) -
     return timed(lambda: renderer.render(poses, index), repeats)
 
 
-def _poses(patient: Anatomy, batch: int) -> Pose:
+def _poses(patient: AcousticAnatomy, batch: int) -> Pose:
     """Probes pressed on the back, spread +-20 mm and +-.3 rad about the transverse plane of L3: the same each run."""
     import torch
 

@@ -37,10 +37,10 @@ class Acoustics:
     """Properties by tissue id, SI units. All but ``wall`` are (tissues,).
 
     ``attenuation`` [dB/m] at 1 MHz grows with frequency to the power ``exponent``; ``scatter`` is the RMS amplitude of
-    scattering relative to liver; ``order`` 0..255 ranks tissues in the map whose gradient is the normal of an interface;
-    ``roughness`` [rad] widens the specular lobe; ``diffuse`` is the part of an interface echo that returns at any angle;
-    ``texture`` indexes :data:`TEXTURES`; ``wall`` (tissues, tissues) is the echo, as a reflection coefficient, of the
-    connective layer between two tissues. ``digest`` names the content.
+    scattering relative to liver; ``order`` 0..255 ranks tissues in the map whose gradient is an interface's normal;
+    ``roughness`` [rad] widens the specular lobe; ``diffuse`` is the part of an interface echo that returns at any
+    angle; ``texture`` indexes :data:`TEXTURES`; ``wall`` (tissues, tissues) is the echo, as a reflection coefficient,
+    of the connective layer between two tissues. ``digest`` names the content.
     """
 
     speed: Float[Tensor, " tissues"]
@@ -138,13 +138,11 @@ def step_table(table: Acoustics, frequency: float, step: float, speed: float) ->
 
 
 def interface_table(table: Acoustics, aperture_angle: float, walls: bool) -> Float[Tensor, "tissues tissues 7"]:
-    """For sound going from tissue i to j: Z_i, Z_j, c_j / c_i, wall echo, -1 / (2 lobe^2), diffuse echo, mid order, most lost.
+    """For sound going from tissue i to j: Z_i, Z_j, c_j / c_i, wall echo, -1 / (2 lobe^2), diffuse echo, mid order.
 
-    The diffuse echo is a part of (R at normal incidence + wall). "Most lost" caps the R that casts a shadow: beyond the
-    critical angle R = 1 holds for a ray, but a beam spans a range of angles and bends around small steps (design).
-
-    The lobe is sqrt(``aperture_angle``^2 + roughness^2) [rad]. Trabecular bone is met through its cortical shell, which
-    coarse voxels and steps may skip; so against soft tissue it takes the shell's impedance and speed.
+    The diffuse echo is a part of (R at normal incidence + wall). The lobe is sqrt(``aperture_angle``^2 + roughness^2)
+    [rad]. Trabecular bone is met through its cortical shell, which coarse voxels and steps may skip; so against soft
+    tissue it takes the shell's impedance and speed.
     """
     shape = (TISSUE_COUNT, TISSUE_COUNT)
     z, c = table.impedance, table.speed

@@ -26,7 +26,7 @@ from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import texture_bytes
 
-VERSION = 2  # of what :func:`bake` writes; part of the cache key
+VERSION = 3  # of what :func:`bake` writes; part of the cache key
 CHANNELS = ("label", "order", "sharp_order", "texture")
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
@@ -191,8 +191,8 @@ def _refine(
         low, high = _box(labels == tissue, 3)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         mask = ndimage.gaussian_filter((labels[box] == tissue).astype(np.float32), LABEL_BLUR / spacing, truncate=3.0)
-        start = np.ceil((low - offset) / zoom).astype(int).clip(0)
-        stop = np.minimum(np.floor((high - 1 - offset) / zoom).astype(int) + 1, shape)
+        start = np.where(low == 0, 0, np.ceil((low - offset) / zoom).astype(int))
+        stop = np.where(high == labels.shape, shape, np.floor((high - 1 - offset) / zoom).astype(int) + 1)
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         fine = ndimage.affine_transform(
             mask, zoom, start * zoom + offset - low, tuple(stop - start), order=1, mode="nearest"

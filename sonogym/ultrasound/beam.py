@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +34,8 @@ class BeamTables:
     ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse; ``splat``
     (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius`` int64
     their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
-    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2): weight
-    of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
+    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
+    weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
     :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white.
     """
 
@@ -55,6 +57,16 @@ class BeamTables:
     texture: Float[Tensor, "256"]
     reference: float
 
+    def to(self, device: torch.device) -> BeamTables:
+        """The tables on ``device``; kernel lengths stay on the CPU, which loops over them."""
+        stay = ("radius", "penumbra_radius")
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name not in stay
+        }
+        return dataclasses.replace(self, **moved)
+
 
 def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acoustics) -> BeamTables:
     """The tables of one probe and configuration (physics.md sections 1, 4, 5, 6).
@@ -67,10 +79,10 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     step = depth / config.samples
     pulse = max(axial_width(transducer), 3.0 * step)
     lattice = config.lattice or 0.5 * pulse
-    axial = _gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, pulse)
+    axial = _gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, _scatter_pulse(pulse, lattice))
     pitch = transducer.line_pitch(config.lines, ranges)
     width = torch.maximum(lateral_width(transducer, ranges), 1.5 * pitch)
-    lateral, radius = _half_kernels(width, pitch, _REACH)
+    lateral, radius = _half_kernels(width, pitch, config.lines)
     elevation, plane = _planes(transducer, ranges, config.planes)
     aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
     tissue = step_table(acoustics, transducer.center_frequency, step, SPEED_OF_SOUND)
@@ -127,9 +139,17 @@ def _splat(pulse: float, step: float) -> Float[Tensor, "places taps"]:
     return _gaussian((torch.arange(-reach, reach + 1) - place[:, None]) * step, pulse)
 
 
-def _half_kernels(width: Tensor, pitch: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Taps 0, 1, 2 ... of each row's Gaussian, and the last tap used."""
-    radius = (reach * width / pitch).ceil().long()
+def _scatter_pulse(pulse: float, lattice: float) -> float:
+    """Width [m] that gives ``pulse`` once the noise's linear interpolation (variance lattice^2 / 6) has widened it."""
+    return math.sqrt(max(pulse**2 - 2.0 * _FOUR_LN_2 * lattice**2 / 6.0, 0.25 * pulse**2))
+
+
+def _half_kernels(width: Tensor, pitch: Tensor, lines: int) -> tuple[Tensor, Tensor]:
+    """Taps 0, 1, 2 ... of each row's Gaussian, and the last tap used.
+
+    No kernel reaches past ``lines``: near the apex of a phased probe all its lines lie within one beam.
+    """
+    radius = (_REACH * width / pitch).ceil().long().clamp_max(lines - 1)
     offset = torch.arange(int(radius.max()) + 1)
     taps = _gaussian(offset * pitch[:, None], width[:, None])
     return torch.where(offset <= radius[:, None], taps, torch.zeros_like(taps)), radius

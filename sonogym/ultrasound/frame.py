@@ -21,7 +21,7 @@ class RenderConfig:
     """What to render. Lengths in metres.
 
     ``lines`` scan lines of ``samples`` samples down to ``depth`` (None: the probe's own); ``planes`` elevation planes;
-    ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size patients are baked at;
+    ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size of baked patients;
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
@@ -100,8 +100,8 @@ class Frame:
     """Rendered frames. Rows are depth; fields not asked for are None.
 
     ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
-    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,) and
-    ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or lateral position [m].
+    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,)
+    and ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or place [m].
     ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
     """
 

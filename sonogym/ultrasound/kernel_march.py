@@ -1,5 +1,8 @@
 """Fused CPU path, part 1: sound down the scan lines of one environment, row by row (see ``reference.march``)."""
 
+# numba infers the types of compiled functions, and ships none of its own
+# mypy: disable-error-code="no-untyped-def,attr-defined"
+
 from __future__ import annotations
 
 import math
@@ -9,20 +12,22 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
-from sonogym.ultrasound.speckle import BYTE_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
+from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
 FAST = {"contract", "nsz", "arcp"}
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 ROWS = 12  # line-long scratch rows that the march needs
 _SUPPORT = np.float32(SUPPORT)
-_BYTE = np.float32(BYTE_SCALE)
+_SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
+_MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
+_MASK_4, _MASK_8 = np.uint32(0x0F0F0F0F), np.uint32(0x001F001F)
 _MIX_1, _MIX_2 = np.uint32(MIX_1), np.uint32(MIX_2)
 _NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(PRIMES[0])
 _8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
 GEL = np.uint32(int(Tissue.GEL))
-_ONE = np.uint32(1)
+_ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
 
 
 @numba.njit(inline="always")
@@ -35,13 +40,22 @@ def mix(word):  # noqa: D103
 
 
 @numba.njit(inline="always")
-def _real(word):
-    return np.float32(np.int32(word & _255) + np.int32((word >> _8) & _255) - np.int32(255)) * _BYTE
+def _ones(word):
+    """Number of ones in each half of a word: two binomial draws (see ``speckle.complex_normal``)."""
+    word = np.uint32(word - ((word >> _ONE) & _MASK_1))
+    word = np.uint32((word & _MASK_2) + ((word >> _TWO) & _MASK_2))
+    word = np.uint32((word + (word >> _FOUR)) & _MASK_4)
+    return np.uint32((word + (word >> _8)) & _MASK_8)
 
 
 @numba.njit(inline="always")
-def _imaginary(word):
-    return np.float32(np.int32((word >> _16) & _255) + np.int32(word >> _24) - np.int32(255)) * _BYTE
+def _real(ones):
+    return np.float32(np.int32(ones & _31) - _MEAN) * _SCALE
+
+
+@numba.njit(inline="always")
+def _imaginary(ones):
+    return np.float32(np.int32(ones >> _16) - _MEAN) * _SCALE
 
 
 @numba.njit(inline="always")
@@ -122,7 +136,7 @@ def _interface(k, line, row, grid, rays, offset, middle, advance, scatterers, sp
         np.int32(math.floor(c * cells)),
     )
     word = np.uint32(np.uint32(cell_a) * primes[0]) ^ np.uint32(np.uint32(cell_b) * primes[1])
-    word = mix(np.uint32(word ^ np.uint32(np.uint32(cell_c) * primes[2]) ^ seed ^ _ECHO))
+    word = _ones(mix(np.uint32(word ^ np.uint32(np.uint32(cell_c) * primes[2]) ^ seed ^ _ECHO)))
     real = amplitude * (specular + diffuse * _real(word))
     imaginary = amplitude * diffuse * _imaginary(word)
     _put(place, line, real, imaginary, splat, echoes)
@@ -219,8 +233,8 @@ def _hash(near, far, a, b, c, primes, cells, seed):
     for line in range(near.shape[0]):
         i = np.uint32(np.int32(np.floor(a[line] * cells)))
         word = near[line]
-        near[line] = mix(np.uint32(word ^ np.uint32(i * p0)))
-        far[line] = mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)))
+        near[line] = _ones(mix(np.uint32(word ^ np.uint32(i * p0))))
+        far[line] = _ones(mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0))))
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -243,7 +257,8 @@ def _scatter(real, imaginary, near, far, a, cells, strength, add):
 def _noise(real, imaginary, words, first, level, seed):
     """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
     for line in range(real.shape[0]):
-        words[line] = mix(np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE))
+        word = np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)
+        words[line] = _ones(mix(word))
     for line in range(real.shape[0]):
         real[line] += level * _real(words[line])
     for line in range(real.shape[0]):

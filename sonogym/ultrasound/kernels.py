@@ -4,6 +4,9 @@ Arrays are [depth][line], line contiguous. Each thread owns one workspace, so no
 Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of pixels.
 """
 
+# numba infers the types of compiled functions, and ships none of its own
+# mypy: disable-error-code="no-untyped-def,attr-defined"
+
 from __future__ import annotations
 
 import numba
@@ -79,11 +82,12 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env])
     scatterers = (primes[env], cells[env], seed[env])
     march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture)
+    middle = plane_offset.shape[0] // 2
     for number in range(plane_offset.shape[0]):
         plane = (number, plane_offset[number], plane_weight[number])
         march(
             grid, geometry, scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words,
-            keep and number == 0, labels[at], transmission[at],
+            keep and number == middle, labels[at], transmission[at],
         )  # fmt: skip
     real, imaginary, power, mantissa = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines]
     bits, mantissa_bits = power.view(np.int32), mantissa.view(np.int32)

@@ -24,10 +24,11 @@ _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
 class Lines:
     """Voxel axes are permuted for each environment so that the first is the one closest to the beam.
 
-    ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation`` [m],
-    ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in the stack;
-    ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit words
-    in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB].
+    ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
+    [m], ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in
+    the stack;
+    ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
+    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB].
     """
 
     origin: Float[Tensor, "envs 3 lines"]

@@ -24,7 +24,7 @@ _CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in rang
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What returns before focusing: ``scatter`` and ``echoes`` (2, envs, samples, lines), and the first plane's maps."""
+    """What returns before focusing: ``scatter`` and ``echoes`` (2, envs, samples, lines), the middle plane's maps."""
 
     scatter: Float[Tensor, "2 envs samples lines"]
     echoes: Float[Tensor, "2 envs samples lines"]
@@ -36,11 +36,12 @@ def propagate(voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTable
     """Scatter and interface echoes of every sample, summed over the elevation planes, with receiver noise."""
     planes = [_Plane(voxels, lines, tables, number) for number in range(tables.plane.shape[0])]
     fields = [plane.march() for plane in planes]
+    middle = len(fields) // 2
     return Field(
         scatter=torch.stack([field.scatter for field in fields]).sum(0),
         echoes=torch.stack([field.echoes for field in fields]).sum(0),
-        labels=fields[0].labels,
-        transmission=fields[0].transmission,
+        labels=fields[middle].labels,
+        transmission=fields[middle].transmission,
     )
 
 

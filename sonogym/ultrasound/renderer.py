@@ -26,9 +26,9 @@ from sonogym.ultrasound.transducer import Transducer, load_probe
 class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
-    ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a preset's
-    name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and ``skin``
-    (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
+    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and
+    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -48,8 +48,9 @@ class Renderer:
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self.depth = self.config.depth or self.transducer.depth
-        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table())
-        self._scanlines = self.transducer.scanlines(self.config.lines)
+        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table()).to(self.device)
+        origin, direction = self.transducer.scanlines(self.config.lines)
+        self._scanlines = (origin.to(self.device), direction.to(self.device))
         self._fused = self._fused_path()
         self._converter = self._scan_converter()
 

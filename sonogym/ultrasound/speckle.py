@@ -12,8 +12,9 @@ MASK = 0xFFFFFFFF
 PRIMES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd 32-bit constants, one for each voxel axis
 MIX_1, MIX_2 = 0x7FEB352D, 0x846CA68B  # finaliser of 32-bit words with low bias
 ECHO_SALT, NOISE_SALT = 0x3C6EF372, 0xA54FF53A
-# real and imaginary part are each the sum of two bytes: variance 2 (256^2 - 1) / 12; together they have unit power
-BYTE_SCALE = 1.0 / math.sqrt(2.0 * 2.0 * (256.0**2 - 1.0) / 12.0)
+# real and imaginary part each count the ones of 16 bits: binomial of mean 8 and variance 4, together of unit power.
+# Its excess kurtosis is -1/8, so that the few lattice points under a pulse already make Rayleigh speckle.
+BINOMIAL_MEAN, BINOMIAL_SCALE = 8, 1.0 / math.sqrt(8.0)
 
 
 def mix(word: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
@@ -26,8 +27,12 @@ def mix(word: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 def complex_normal(word: Int[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Real and imaginary part, of unit power, of scrambled words."""
-    real = ((word & 255) + ((word >> 8) & 255) - 255).float() * BYTE_SCALE
-    imaginary = (((word >> 16) & 255) + (word >> 24) - 255).float() * BYTE_SCALE
+    ones = word - ((word >> 1) & 0x55555555)
+    ones = (ones & 0x33333333) + ((ones >> 2) & 0x33333333)
+    ones = (ones + (ones >> 4)) & 0x0F0F0F0F
+    ones = (ones + (ones >> 8)) & 0x001F001F
+    real = ((ones & 31) - BINOMIAL_MEAN).float() * BINOMIAL_SCALE
+    imaginary = ((ones >> 16) - BINOMIAL_MEAN).float() * BINOMIAL_SCALE
     return real, imaginary
 
 

@@ -96,10 +96,10 @@ def paint_vertebrae(canvas: Canvas, spine: Spine, nearest: np.ndarray) -> None:
 
 
 def spine_landmarks(spine: Spine, params: PatientParams) -> dict[str, np.ndarray]:
-    """Body centres, spinous tips (1.5 mm inside the bone) and the S1 body's centre [mm]."""
+    """Body centres, spinous tips (3 mm inside the bone) and the S1 body's centre [mm]."""
     marks = {f"vertebra_{level}": spine.origin[i] for i, level in enumerate(LEVELS)}
     for i, level in enumerate(LEVELS):
-        tip = spinous_tip(spine.shapes[i]) + np.array([0.0, 1.5, 0.0])
+        tip = spinous_tip(spine.shapes[i]) + np.array([0.0, 3.0, 0.0])
         marks[f"spinous_{level}"] = spine.rotation[i] @ tip + spine.origin[i]
     marks["sacrum"] = spine.sacral((0.0, -2.0 * params.size, -15.0 * params.size))
     return marks
