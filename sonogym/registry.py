@@ -12,6 +12,7 @@ TASKS: Mapping[str, str] = {"navigation": "sonogym/Navigation-v0"}
 
 _SINGLE = {"navigation": "sonogym.envs.navigation:make_env"}
 _VECTOR = {"navigation": "sonogym.envs.navigation:make_vector_env"}
+_CONFIG = {"navigation": "sonogym.envs.navigation:navigation_config"}
 
 
 def load(target: str) -> Any:
@@ -25,6 +26,12 @@ def task_id(task: str) -> str:
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
     return TASKS[task]
+
+
+def task_config(task: str, options: Mapping[str, Any]) -> Any:
+    """The frozen configuration that ``options`` make of a task, None for a task that has none here."""
+    task_id(task)
+    return load(_CONFIG[task])(**options) if task in _CONFIG else None
 
 
 def register_environments() -> None:

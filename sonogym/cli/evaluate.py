@@ -36,9 +36,12 @@ def _evaluate(
     json_file: Path | None = typer.Option(None, "--json", help="Write the figures to this file."),
     option: list[str] = typer.Option([], "--set", help="KEY=VALUE option of the task, such as plane=l3."),
 ) -> None:
+    from sonogym.cli.patients import make_patients
     from sonogym.cli.tables import print_table, write_json
     from sonogym.registry import load
 
+    environment = load("sonogym.agents.recipes:literals")(option)
+    make_patients(task, {**environment, **load("sonogym.agents.environment:patient_options")(patients, patient_count)})
     evaluate = load("sonogym.agents.evaluate:evaluate")
     result = evaluate(
         task,
@@ -48,7 +51,7 @@ def _evaluate(
         seed=seed,
         num_envs=num_envs,
         patient_count=patient_count,
-        environment=load("sonogym.agents.recipes:literals")(option),
+        environment=environment,
     )
     report = "sonogym.agents.report"
     columns, row = load(f"{report}:COLUMNS"), load(f"{report}:table_row")(result.summary)

@@ -80,8 +80,10 @@ def _run(config: Any, folder: Path, resume: bool) -> bool:
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from sonogym.cli.patients import make_patients
     from sonogym.registry import load
 
+    make_patients(config.task, config.options())
     budgets: list[Any] = []
 
     def stop(number: int, frame: Any) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
 from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
 from sonogym.anatomy.library import load_patient, resolve_patients
+from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
 from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
@@ -88,17 +89,25 @@ def load_acoustic(name_or_dir: str, pitch: float) -> AcousticAnatomy:
     return baked
 
 
-def load_acoustics(
-    names: Sequence[str], pitch: float, workers: int = 1, progress: bool = False
-) -> list[AcousticAnatomy]:
-    """:func:`load_acoustic` of many patients, the missing ones baked by ``workers`` processes."""
+def load_acoustics(names: Sequence[str], pitch: float, progress: bool = False) -> list[AcousticAnatomy]:
+    """:func:`load_acoustic` of many patients."""
+    return [load_acoustic(name, pitch) for name in tqdm(names, disable=not progress, desc="patients")]
+
+
+def bake_missing(names: Sequence[str], pitch: float, workers: int, progress: bool = False) -> None:
+    """Fill the cache with those of ``names`` that are not in it, by ``workers`` processes.
+
+    The processes start anew and import the main module, so a script must guard its own with ``__name__``.
+    """
     require_between("workers", workers, 1, 256)
     todo = [name for name in map(str, names) if not _cache_file(_single(name), pitch).is_file()]
-    if workers > 1 and len(todo) > 1:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-            list(tqdm(pool.map(partial(_bake_one, pitch=pitch), todo), total=len(todo), disable=not progress))
-    return [load_acoustic(name, pitch) for name in tqdm(names, disable=not progress, desc="patients")]
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+        work = pool.map(partial(_bake_one, pitch=pitch), todo)
+        for _ in tqdm(work, total=len(todo), disable=not progress, desc="making patients"):
+            pass
 
 
 def _bake_one(name: str, pitch: float) -> None:
@@ -114,7 +123,7 @@ def _single(name: str) -> str:
 
 def _cache_file(name: str, pitch: float) -> Path:
     folder = Path(name)
-    source: object = name
+    source: object = [name, PATIENTS_VERSION]
     if anatomy_file(folder).is_file():
         status = anatomy_file(folder).stat()
         source = [str(folder.resolve()), status.st_size, status.st_mtime_ns]
