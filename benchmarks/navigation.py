@@ -34,10 +34,8 @@ def main() -> None:
     rows = []
     for split, plane, episodes in _cases(options):
         for policy, name in policies.items():
-            result = evaluate(
-                "navigation", policy, patients=split, episodes=episodes, seed=options.seed, num_envs=64,
-                environment={"plane": plane},
-            )  # fmt: skip
+            batch = {"num_envs": 64, "patient_count": 32, "environment": {"plane": plane}}
+            result = evaluate("navigation", policy, patients=split, episodes=episodes, seed=options.seed, **batch)
             rows.append({**result.summary, "policy": name, "plane": plane})
             print(_line(rows[-1]), flush=True)
     (HERE / "navigation.json").write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")

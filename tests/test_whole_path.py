@@ -12,8 +12,9 @@ from sonogym.errors import InvalidInputError
 UNSEEN = "procedural:test/40-41"
 
 
-def success(policy, episodes=16):
-    return evaluate("navigation", policy, patients=UNSEEN, episodes=episodes, seed=3, num_envs=16).summary
+def success(policy, episodes=16, environment=None):
+    options = {"num_envs": 16, "patient_count": 2, "environment": environment or {}}
+    return evaluate("navigation", policy, patients=UNSEEN, episodes=episodes, seed=3, **options).summary
 
 
 def test_expert_reaches_every_goal():
@@ -40,4 +41,4 @@ def test_train_command_ends_with_a_policy_and_a_table(tmp_path):
 
 def test_policy_of_another_task_shape_is_refused():
     with pytest.raises(InvalidInputError, match=r"reads 'image'"):
-        evaluate("navigation", "default", patients=UNSEEN, episodes=2, seed=0, environment={"lines": 32})
+        success("default", 2, {"lines": 32})
