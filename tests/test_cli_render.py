@@ -90,4 +90,4 @@ def test_importing_the_command_loads_no_renderer():
     import sys
 
     code = "import sys, sonogym.cli.render; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd="/").returncode == 0

@@ -225,7 +225,8 @@ def test_speckle_is_the_same_in_another_process(bodies):
         "print(f.beam.flatten().tolist())"
     )
     runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "12"
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout
+        for _ in "12"
     ]
     assert runs[0] == runs[1]
     assert len(set(runs[0].split(","))) > 10
