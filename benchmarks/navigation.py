@@ -37,9 +37,13 @@ def main() -> None:
             result = evaluate("navigation", policy, patients=split, episodes=episodes, seed=options.seed, **batch)
             rows.append({**result.summary, "policy": name, "plane": plane})
             print(_line(rows[-1]), flush=True)
+            _write(rows, options.seed)
+
+
+def _write(rows: list[dict], seed: int) -> None:
     (HERE / "navigation.json").write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
     table = "\n".join([COLUMNS, "|---" * (COLUMNS.count("|") - 1) + "|", *map(_line, rows)])
-    (HERE / "navigation.md").write_text(f"# Navigation\n\n{machine()}; seed {options.seed}\n\n{table}\n")
+    (HERE / "navigation.md").write_text(f"# Navigation\n\n{machine()}; seed {seed}\n\n{table}\n")
 
 
 def _cases(options: argparse.Namespace) -> list[tuple[str, str, int]]:
