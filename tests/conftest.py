@@ -7,7 +7,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-_HOOK = install_import_hook(["sonogym.geometry", "sonogym.anatomy"], "beartype.beartype")
+_HOOK = install_import_hook(["sonogym.geometry", "sonogym.anatomy", "sonogym.robot"], "beartype.beartype")
 
 import pytest
 import torch
