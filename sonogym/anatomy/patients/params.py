@@ -124,7 +124,7 @@ def _habitus(draw: _Draw, female: bool, size: float) -> dict[str, Any]:
 
 def _spine(draw: _Draw, female: bool) -> dict[str, Any]:
     """Curves, processes and level-by-level jitter; a strong curve lowers the spinous processes or they would fuse."""
-    lordosis = draw.normal("lordosis", 0.68, 0.18, 2.0)
+    lordosis = draw.normal("lordosis", 0.66, 0.22, 2.0)
     return {
         "lordosis": lordosis,
         "scoliosis": draw.normal("scoliosis", 0.0, 3.0),
@@ -140,7 +140,7 @@ def _spine(draw: _Draw, female: bool) -> dict[str, Any]:
         "level_scale": draw.row("level_scale", 1.0, 0.015),
         "level_shift": draw.row("level_shift", 0.0, 1.5),
         "level_tilt": draw.row("level_tilt", 0.0, 0.8),
-        "crest": draw.normal("crest", 44.0 if female else 54.0, 6.0),
+        "crest": draw.normal("crest", 45.0 if female else 55.0, 8.0),  # Cooperstein 2017: L4/5 and L4
         "pelvis_width": draw.normal("pelvis_width", 1.03 if female else 1.0, 0.04),
         "rib_drop": draw.normal("rib_drop", 1.0, 0.08),
     }
