@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float, Int, UInt8
@@ -166,6 +166,7 @@ def check_factors(name: str, factors: tuple[float, ...]) -> None:
         require_between(name, factor, 0.3, 3.0, "", "factors of the probe's own value, not Hz or metres")
 
 
+@runtime_checkable
 class FrameRenderer(Protocol):
     """Anything that turns probe poses into frames: the physical renderer or a learned one."""
 
