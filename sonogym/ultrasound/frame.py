@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
+from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
 BACKENDS = ("auto", "numba", "reference")
@@ -25,7 +26,8 @@ class RenderConfig:
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
-    (None: half the axial resolution). Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
+    (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
+    Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
     lines: int = 512
@@ -42,6 +44,7 @@ class RenderConfig:
     penumbra: bool = True
     noise: bool = True
     lattice: float | None = None
+    steering: float = 0.0
 
     def __post_init__(self) -> None:
         require_between("lines", self.lines, 8, 4096)
@@ -52,6 +55,7 @@ class RenderConfig:
             require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
+        require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         for name in self.outputs:
