@@ -86,6 +86,7 @@ def test_landmarks_lie_in_their_tissue(patients, seed):
         "vertebra": BONE, "spinous": BONE, "sacrum": BONE, "iliac": BONE, "aorta": (Tissue.BLOOD,),
         "liver": (Tissue.LIVER, Tissue.BLOOD, Tissue.CONNECTIVE), "spleen": (Tissue.SPLEEN,),
         "kidney": (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS),
+        "gall": (Tissue.BILE,), "lung": (Tissue.LUNG,),
     }  # fmt: skip
     required = {f"vertebra_{level}" for level in LEVELS} | {f"spinous_{level}" for level in LEVELS}
     required |= {"aorta_L2", "aorta_L3", "aorta_L4", "iliac_crest_left", "iliac_crest_right"}

@@ -24,7 +24,11 @@ _ORGAN_PLANES = {
     "kidney_right_short": ("kidney_right", torch.tensor([0.75, -0.66, 0.0]), _ANTERIOR),
     "liver_kidney": ("kidney_right", torch.tensor([0.98, 0.2, 0.0]), _UP),
     "liver": ("liver", torch.tensor([0.75, 0.66, 0.0]), _LEFT),
+    "gall_bladder": ("gall_bladder", torch.tensor([0.45, 0.89, 0.0]), _UP),
+    "spleen": ("spleen", torch.tensor([-0.87, -0.5, 0.0]), _UP),
     "aorta_transverse": ("aorta_L3", _ANTERIOR, _LEFT),
+    "aorta_long": ("aorta_L3", _ANTERIOR, _UP),
+    "lung_right": ("lung_right", torch.tensor([0.5, -0.87, 0.0]), _UP),
 }
 PLANE_NAMES = (*(f"transverse_{level}" for level in LEVELS), *(f"sagittal_{level}" for level in LEVELS), *_ORGAN_PLANES)
 

@@ -25,9 +25,9 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
-from sonogym.ultrasound.texture import texture_bytes
+from sonogym.ultrasound.texture import density_map, texture_bytes
 
-VERSION = 3  # of what :func:`bake` writes; part of the cache key
+VERSION = 4  # of what :func:`bake` writes; part of the cache key
 CHANNELS = ("label", "order", "sharp_order", "texture")
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
@@ -43,7 +43,7 @@ class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
     Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture.
+    placing interfaces, texture (with the density of the CT).
     """
 
     voxels: Volume
@@ -63,7 +63,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
         labels,
         _blur(order, NORMAL_BLUR / pitch),
         _blur(order, CROSSING_BLUR / pitch),
-        texture_bytes(labels, table.texture.numpy(), pitch),
+        texture_bytes(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape)),
     )
     voxels = Volume(torch.from_numpy(np.stack(channels)), matrix)
     return AcousticAnatomy(
@@ -169,6 +169,14 @@ def _outside_to_gel(anatomy: Anatomy) -> np.ndarray:
     )
     labels[(labels == Tissue.AIR) & (distance > -3e-3)] = Tissue.GEL
     return labels
+
+
+def _density(anatomy: Anatomy, matrix: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """:func:`density_map` of the CT, read linearly at the voxels of ``matrix``."""
+    x, y, z = anatomy.ct.patient_from_voxel[:3, :3].norm(dim=0).tolist()
+    density = density_map(anatomy.ct.voxels[0].numpy(), anatomy.labels.voxels[0].numpy(), (x, y, z))
+    to_ct = (anatomy.ct.voxel_from_patient @ matrix).numpy()
+    return ndimage.affine_transform(density, np.diag(to_ct[:3, :3]), to_ct[:3, 3], shape, order=1, mode="nearest")
 
 
 def _resample(labels: np.ndarray, matrix: Tensor, pitch: float) -> tuple[np.ndarray, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float, Int, UInt8
@@ -120,6 +120,7 @@ class Frame:
     extent: tuple[float, float, float, float] | None = None
 
 
+@runtime_checkable
 class FrameRenderer(Protocol):
     """Anything that turns probe poses into frames: the physical renderer or a learned one."""
 

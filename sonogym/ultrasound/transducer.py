@@ -24,6 +24,7 @@ MAX_DEPTH = 0.30
 MAX_STEERING = math.radians(30.0)  # beyond it grating lobes of arrays with a pitch of a wavelength dominate (design)
 _UNITS = {"_mm": 1e-3, "_mhz": 1e6, "_deg": math.pi / 180.0}
 _TEXT_KEYS = ("name", "kind")
+_WHOLE_KEYS = ("elements",)
 _TABLE_KEYS = ("elevation_depths_mm", "elevation_widths_mm")
 _LIMITS = {  # field -> lowest, highest, unit
     "elements": (2, 4096, ""),
@@ -195,10 +196,10 @@ def _convert(key: str, value: Any, factor: float, source: str) -> Any:
     return _number(key, value, factor, source)
 
 
-def _number(key: str, value: Any, factor: float, source: str) -> float:
+def _number(key: str, value: Any, factor: float, source: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInputError(f"{key} in probe file {source!r} must be a number, got {value!r}")
-    return value if factor == 1.0 else value * factor
+    return value if key in _WHOLE_KEYS else factor * float(value)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
