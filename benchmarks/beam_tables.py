@@ -3,8 +3,8 @@
     python benchmarks/beam_tables.py                 # every preset: shipped table beside the integral
     python benchmarks/beam_tables.py my_probe.toml   # lines to put into a new probe file
 
-The two-way pulse is Gaussian with the listed bandwidth (effective / .61); widths are -6 dB of the peak of its envelope.
-Elevation: a lens of the probe's height and focus, both ways. Lateral: transmit focused once, receive focused everywhere.
+The two-way pulse is Gaussian with the listed bandwidth (effective / .61); widths are -6 dB of its envelope's peak.
+Elevation: a lens of the probe's height and focus, both ways. Lateral: transmit focused once, receive everywhere.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sonogym.ultrasound.psf import elevation_width, lateral_width
 from sonogym.ultrasound.transducer import SPEED_OF_SOUND, Transducer, load_probe
 
 EFFECTIVE = 0.61  # effective over listed bandwidth (physics.md section 5)
+Lens = tuple[float, float]  # aperture and focus [m]
 FREQUENCIES, SOURCES, INSTANTS = 41, 240, 161
 
 
@@ -32,7 +33,7 @@ def pressure(aperture: float, focus: float, depth: float, frequency: float, acro
     return np.exp(2j * np.pi * frequency / SPEED_OF_SOUND * path).mean(1)
 
 
-def two_way_width(probe: Transducer, depth: float, transmit: tuple[float, float], receive: tuple[float, float]) -> float:
+def two_way_width(probe: Transducer, depth: float, transmit: Lens, receive: Lens) -> float:
     """-6 dB width [m] of the echo's envelope at ``depth``; ``transmit`` and ``receive`` are (aperture, focus) [m]."""
     relative = probe.effective_bandwidth / EFFECTIVE
     frequencies = probe.center_frequency * (1.0 + relative * np.linspace(-0.95, 0.95, FREQUENCIES))
@@ -47,7 +48,7 @@ def two_way_width(probe: Transducer, depth: float, transmit: tuple[float, float]
     return 2.0 * float(across[inside[-1]])
 
 
-def _reach(probe: Transducer, depth: float, transmit: tuple[float, float], receive: tuple[float, float]) -> float:
+def _reach(probe: Transducer, depth: float, transmit: Lens, receive: Lens) -> float:
     """Half width [m] that holds the beam: the narrower cone of the two, and its diffraction."""
     cones = [a * abs(1.0 - depth / f) + 2.5 * probe.wavelength * depth / a for a, f in (transmit, receive)]
     return 0.75 * min(cones)
@@ -81,7 +82,7 @@ def main(names: list[str]) -> None:
         a, b, error = lateral_fit(probe)
         print(f"{probe.name}\n  elevation_depths_mm = {[round(1e3 * z, 1) for z in probe.elevation_depths]}")
         print(f"  elevation_widths_mm = {[round(1e3 * w, 2) for w in elevation_table(probe)]}")
-        print(f"  shipped             = {[round(1e3 * w, 2) for w in shipped]}")
+        print(f"  shipped             = {[round(1e3 * w, 2) for w in shipped.tolist()]}")
         print(f"  lateral_a = {a:.2f}, lateral_b = {b:.2f} (fit within {100 * error:.0f} %), "
               f"shipped {probe.lateral_a:.2f}, {probe.lateral_b:.2f}")  # fmt: skip
 

@@ -223,7 +223,9 @@ def _check_table(name: str, depths: tuple[float, ...], widths: tuple[float, ...]
 def _close_circle(probe: Transducer) -> None:
     full = 2.0 * math.pi
     around = probe.field_of_view
-    require_between(f"elements x pitch / radius of radial probe {probe.name!r}", around, 0.99 * full, 1.01 * full, "rad")
+    require_between(
+        f"elements x pitch / radius of radial probe {probe.name!r}", around, 0.99 * full, 1.01 * full, "rad"
+    )
     object.__setattr__(probe, "field_of_view", full)
 
 
