@@ -30,8 +30,8 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``converter`` (None without images),
+    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -53,11 +53,16 @@ class Renderer:
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self._build()
 
-    def steered(self, steering: float) -> Renderer:
-        """This renderer with its lines turned by ``steering`` [rad]; the patients are shared, not copied."""
+    def with_config(self, config: RenderConfig) -> Renderer:
+        """This renderer with other settings; patients are shared and stay baked as they are, so ``pitch`` must agree.
+
+        Raises :class:`InvalidInputError` for another ``pitch`` or backend.
+        """
+        if (config.pitch, config.backend) != (self.config.pitch, self.config.backend):
+            raise InvalidInputError("pitch and backend belong to the patients as they are held: make a new renderer")
         other = copy.copy(self)
-        other.config = replace(self.config, steering=steering)
-        other.transducer = replace(self.transducer, steering=steering)
+        other.config = config
+        other.transducer = replace(self.transducer, steering=config.steering)
         other._build()
         return other
 
@@ -71,7 +76,7 @@ class Renderer:
         origin, direction = probe.scanlines(config.lines)
         self._scanlines = (origin[order].to(self.device), direction[order].to(self.device))
         self._fused = self._fused_path()
-        self._converter = self._scan_converter()
+        self.converter = self._scan_converter()
 
     def render(
         self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
@@ -101,7 +106,7 @@ class Renderer:
         return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
 
     def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
-        wanted, converter = self.config.outputs, self._converter
+        wanted, converter = self.config.outputs, self.converter
         linear = self.transducer.kind == "linear"
         beam = self._once_round(beam)
         return Frame(

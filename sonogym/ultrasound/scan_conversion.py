@@ -41,7 +41,7 @@ class ScanConverter:
         self._z = (torch.arange(height, dtype=torch.float64) + 0.5) * self.pixel + top
         line, sample, inside = self._beam_coordinates(transducer, depth)
         self.inside: Bool[Tensor, "height width"] = inside.to(device)
-        self._index, self._weight = _corners(line, sample, lines, samples, closed=transducer.kind == "radial")
+        self._index, self._weight = bilinear_corners(line, sample, lines, samples, closed=transducer.kind == "radial")
         self._index = self._index.to(device)
         self._weight = (self._weight * inside.reshape(1, -1)).float().to(device)
 
@@ -110,7 +110,7 @@ def view_extent(transducer: Transducer, depth: float) -> tuple[float, float, flo
     return reach * half, -transducer.sagitta, depth
 
 
-def _corners(line: Tensor, sample: Tensor, lines: int, samples: int, closed: bool) -> tuple[Tensor, Tensor]:
+def bilinear_corners(line: Tensor, sample: Tensor, lines: int, samples: int, closed: bool) -> tuple[Tensor, Tensor]:
     """Flat indices and weights (4, pixels) of the four beam samples around each pixel.
 
     The border is held; of ``closed`` lines the last and the first are neighbours.
