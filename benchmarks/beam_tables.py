@@ -18,9 +18,8 @@ from scipy.optimize import minimize
 
 from sonogym.resources import asset_names
 from sonogym.ultrasound.psf import elevation_width, lateral_width
-from sonogym.ultrasound.transducer import SPEED_OF_SOUND, Transducer, load_probe
+from sonogym.ultrasound.transducer import BANDWIDTH_USED, SPEED_OF_SOUND, Transducer, load_probe
 
-EFFECTIVE = 0.61  # effective over listed bandwidth (physics.md section 5)
 Lens = tuple[float, float]  # aperture and focus [m]
 FREQUENCIES, SOURCES, INSTANTS = 41, 240, 161
 
@@ -35,7 +34,7 @@ def pressure(aperture: float, focus: float, depth: float, frequency: float, acro
 
 def two_way_width(probe: Transducer, depth: float, transmit: Lens, receive: Lens) -> float:
     """-6 dB width [m] of the echo's envelope at ``depth``; ``transmit`` and ``receive`` are (aperture, focus) [m]."""
-    relative = probe.effective_bandwidth / EFFECTIVE
+    relative = probe.effective_bandwidth / BANDWIDTH_USED
     frequencies = probe.center_frequency * (1.0 + relative * np.linspace(-0.95, 0.95, FREQUENCIES))
     frequencies = frequencies[frequencies > 0.05 * probe.center_frequency]
     pulse = np.exp(-4.0 * np.log(2.0) * ((frequencies / probe.center_frequency - 1.0) / relative) ** 2)

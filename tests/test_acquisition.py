@@ -37,12 +37,11 @@ def renderer():
 
 
 def _bright(volume):
-    """Voxels above half the power inside: the display law undone, speckle smoothed."""
-    power = 10.0 ** (6.0 * volume.voxels[0].numpy() / 255.0) - 1.0
-    sigma = 1e-3 / np.array(volume.spacing)
-    smooth = ndimage.gaussian_filter(power, sigma)
+    """Voxels above half the power inside: the display law undone, speckle smoothed, the shine of the surface cut."""
     at = grids.affine(volume.voxel_from_patient, torch.tensor([CENTRE], dtype=torch.float64))[0].round().long().tolist()
     inside = tuple(slice(i - int(5e-3 / s), i + int(5e-3 / s) + 1) for i, s in zip(at, volume.spacing, strict=True))
+    power = 10.0 ** (6.0 * volume.voxels[0].numpy() / 255.0) - 1.0
+    smooth = ndimage.gaussian_filter(power.clip(max=np.median(power[inside])), 1e-3 / np.array(volume.spacing))
     return smooth > 0.5 * smooth[inside].mean()
 
 
@@ -86,7 +85,7 @@ def test_one_plane_is_the_plain_frame(renderer):
     frame = renderer.render(probe.unsqueeze(0), torch.zeros(1, dtype=torch.int64), params)
     assert torch.equal(got.images, frame.image[:, 0])
     assert torch.equal(got.volume.voxels[0, :, 0].T, frame.image[0, 0])
-    left, right, bottom, top = frame.extent
+    left, _, _, top = frame.extent
     corner = probe.apply(torch.tensor([[left, 0.0, top]]))[0].double()
     edge = grids.affine(got.volume.patient_from_voxel, torch.tensor([[-0.5, 0.0, -0.5]], dtype=torch.float64))[0]
     torch.testing.assert_close(edge, corner, atol=1e-6, rtol=0)

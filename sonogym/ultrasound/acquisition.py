@@ -106,8 +106,7 @@ def _frames(renderer: Renderer, poses: Pose, index: int, params: RenderParams, p
     planes = torch.arange(len(poses.translation))
     frames = []
     for rows in tqdm(planes.split(CHUNK), disable=not progress, desc=f"{CHUNK} planes"):
-        repeated = {name: value if value is None else value.expand(len(rows)) for name, value in vars(params).items()}
-        batch = RenderParams(**repeated)
+        batch = params[torch.zeros_like(rows)]
         batch = replace(batch, noise_seed=batch.noise_seed + rows)
         frames.append(renderer.render(poses[rows], torch.full((len(rows),), index), batch))
     return frames

@@ -23,6 +23,7 @@ from sonogym.ultrasound.transducer import Transducer, sample_ranges
 COMPOUNDED = ("beam", "envelope", "image")
 _INDEPENDENT = 0.1  # correlation of speckle intensity below which two views count as independent (design)
 _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
+_EDGE = 1e-3  # of a line or sample: rounding that still counts as inside the view
 _TINY = 1e-15  # of the envelope: keeps the logarithm finite
 
 
@@ -45,6 +46,8 @@ class CompoundRenderer:
             raise InvalidInputError(
                 f"compounding starts from an unsteered renderer, got {renderer.config.steering} rad"
             )
+        if len(renderer.variants) > 1:
+            raise InvalidInputError(f"compounding takes one beam, got {len(renderer.variants)} variants of it")
         _check_angles(renderer.transducer, angles)
         self.angles = tuple(angles)
         self.config, self.transducer, self.bodies = renderer.config, renderer.transducer, renderer.bodies
@@ -107,7 +110,7 @@ class _Resampling:
         fraction = fraction - z * math.tan(steering) / view.transducer.width
         line = (fraction + 0.5) * (lines - 1)
         row = z / math.cos(steering) * (samples / depth) - 0.5
-        seen = (line > -1e-6) & (line < lines - 1 + 1e-6) & (row < samples - 1 + 1e-6)
+        seen = (line > -_EDGE) & (line < lines - 1 + _EDGE) & (row < samples - 1 + _EDGE)
         self.seen: Bool[Tensor, "samples lines"] = seen.to(view.device)
         index, weight = bilinear_corners(line, row.expand_as(line), lines, samples, closed=False)
         self._index, self._weight = index.to(view.device), (weight * seen.reshape(1, -1)).float().to(view.device)

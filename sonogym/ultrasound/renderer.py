@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -30,8 +31,9 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``converter`` (None without images),
-    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer. Attributes: ``transducer``, ``variants`` (the transducer at each frequency and focus
+    of the configuration), ``config``, ``converter`` (None without images), ``bodies`` (one a patient), ``voxels`` and
+    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -70,12 +72,16 @@ class Renderer:
         """Everything that depends on the probe and the settings, and on no pose."""
         config, probe = self.config, self.transducer
         self.depth = config.depth or probe.depth
-        self._tables = beam_tables(probe, config, load_acoustics_table()).to(self.device)
+        self.variants = tuple(
+            probe.driven(frequency, focus)
+            for frequency, focus in itertools.product(config.frequency_factors, config.focus_factors)
+        )
+        self._tables = [beam_tables(beam, config, load_acoustics_table()).to(self.device) for beam in self.variants]
         self._overlap = _overlap(self._tables, config.lines) if probe.kind == "radial" else 0
         order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
         origin, direction = probe.scanlines(config.lines)
         self._scanlines = (origin[order].to(self.device), direction[order].to(self.device))
-        self._fused = self._fused_path()
+        self._fused = [self._fused_path(tables) for tables in self._tables]
         self.converter = self._scan_converter()
 
     def render(
@@ -85,24 +91,39 @@ class Renderer:
         envs = len(anatomy_index)
         params = params or RenderParams.default(envs)
         on_host = self.device.type == "cpu"
-        check_request(patient_from_probe, anatomy_index, params, len(self.bodies), on_host)
+        counts = (len(self.bodies), len(self.variants))
+        check_request(patient_from_probe, anatomy_index, params, counts, on_host)
+        if on_host:
+            check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
+        if len(self.variants) == 1 or params.variant is None:
+            return self._render_variant(0, patient_from_probe, anatomy_index, params)
+        order = params.variant.argsort(stable=True)
+        groups = enumerate(order.split(params.variant.bincount().tolist()))
+        frames = [
+            self._render_variant(variant, patient_from_probe[rows], anatomy_index[rows], params[rows])
+            for variant, rows in groups
+            if len(rows)
+        ]
+        return Frame.gather(frames, order.argsort())
+
+    def _render_variant(self, variant: int, pose: Pose, index: Int[Tensor, " envs"], params: RenderParams) -> Frame:
+        """Frames of environments that share one beam."""
         in_contact = self.config.contact and not self.transducer.inserted
         lines = trace_lines(
-            patient_from_probe, anatomy_index, params, self.transducer, self._scanlines,
-            self._tables, self.voxels, self.skin if in_contact else None,
+            pose, index, params, self.variants[variant], self._scanlines,
+            self._tables[variant], self.voxels, self.skin if in_contact else None,
         )  # fmt: skip
-        if on_host:
-            check_reach(lines, self.depth)
-        return self._frame(*self._run(lines))
+        return self._frame(*self._run(variant, lines))
 
-    def _run(self, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _run(self, variant: int, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Beam, iq, labels, transmission; what no output asks for may be empty."""
-        if self._fused is None:
-            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables)
+        fused = self._fused[variant]
+        if fused is None:
+            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables[variant])
             return beam, iq, field.labels, field.transmission
         wanted = self.config.outputs
         keep, keep_iq = "labels" in wanted or "transmission" in wanted, "iq" in wanted or "envelope" in wanted
-        beam, iq, labels, transmission = map(torch.from_numpy, self._fused(lines, keep, keep_iq))
+        beam, iq, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
         return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
 
     def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
@@ -111,7 +132,7 @@ class Renderer:
         beam = self._once_round(beam)
         return Frame(
             beam=beam[:, None],
-            depth=self._tables.ranges,
+            depth=self._tables[0].ranges,
             line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
             iq=self._once_round(iq) if "iq" in wanted else None,
             envelope=self._once_round(iq).abs() if "envelope" in wanted else None,
@@ -125,10 +146,10 @@ class Renderer:
         """The lines (last axis) of a closed circle without those marched twice."""
         return values[..., self._overlap : -self._overlap].contiguous() if self._overlap else values
 
-    def _fused_path(self) -> FusedRenderer | None:
+    def _fused_path(self, tables: BeamTables) -> FusedRenderer | None:
         if self.backend == "reference":
             return None
-        return FusedRenderer(self._tables, self.voxels.flat.numpy(), self.config.samples, len(self._scanlines[0]))
+        return FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, len(self._scanlines[0]))
 
     def _scan_converter(self) -> ScanConverter | None:
         if "image" not in self.config.outputs:
@@ -144,9 +165,9 @@ def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> Acousti
     return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
 
 
-def _overlap(tables: BeamTables, lines: int) -> int:
+def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
     """Lines of a closed circle marched twice on either side, so that both blurs find the true neighbours there."""
-    return min(int(tables.radius.max()) + int(tables.penumbra_radius.max()), lines)
+    return min(max(int(one.radius.max()) + int(one.penumbra_radius.max()) for one in tables), lines)
 
 
 def _backend(name: str, device: torch.device) -> str:

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError, unknown_name
 from sonogym.geometry import Pose
 from sonogym.ultrasound.frame import RenderParams
-from sonogym.ultrasound.lines import Lines
 
 FASTEST = 1.1  # the fastest soft tissue over the assumed speed of sound: how much further than shown sound may come
 _UNIT = 1e-3  # furthest from 1 that the length of a quaternion may be
@@ -29,10 +29,12 @@ def check_device(name: str) -> torch.device:
     return device
 
 
-def check_request(pose: Pose, index: Int[Tensor, " envs"], params: RenderParams, patients: int, on_host: bool) -> None:
+def check_request(
+    pose: Pose, index: Int[Tensor, " envs"], params: RenderParams, counts: tuple[int, int], on_host: bool
+) -> None:
     """Refuse wrong batch shapes and, ``on_host``, impossible values (elsewhere looking at them would halt the device).
 
-    Raises :class:`InvalidInputError`.
+    ``counts`` are those of patients and of beam variants. Raises :class:`InvalidInputError`.
     """
     if index.ndim != 1:
         raise InvalidInputError(f"anatomy_index must have shape (envs,), got {tuple(index.shape)}")
@@ -45,12 +47,22 @@ def check_request(pose: Pose, index: Int[Tensor, " envs"], params: RenderParams,
     if params.gain.shape != (envs,):
         raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
     if on_host and envs:
-        _check_values(pose, index, patients)
+        _check_values(pose, index, counts[0])
+        _check_variant(params, counts[1])
 
 
-def check_reach(lines: Lines, depth: float) -> None:
+def check_reach(
+    voxels: VolumeStack,
+    index: Int[Tensor, " envs"],
+    pose: Pose,
+    scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
+    depth: float,
+) -> None:
     """Raise :class:`InvalidInputError` where all lines of a pose miss the patient's voxels down to ``depth`` [m]."""
-    hit = _crosses_box(lines, FASTEST * depth).any(-1)
+    matrix = voxels.voxel_from_patient[index] @ pose.matrix().float()
+    origin = scanlines[0] @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
+    direction = scanlines[1] @ matrix[:, :3, :3].mT
+    hit = _crosses_box(origin, direction, voxels.shape[index], FASTEST * depth).any(-1)
     if not bool(hit.all()):
         missed = torch.nonzero(~hit).flatten().tolist()
         raise InvalidInputError(
@@ -75,13 +87,24 @@ def _check_values(pose: Pose, index: Tensor, patients: int) -> None:
         )
 
 
-def _crosses_box(lines: Lines, reach: float) -> Bool[Tensor, "envs lines"]:
+def _check_variant(params: RenderParams, count: int) -> None:
+    variant = params.variant
+    if variant is not None and not 0 <= int(variant.min()) <= int(variant.max()) < count:
+        raise InvalidInputError(
+            f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
+            f"focus_factors make variants"
+        )
+
+
+def _crosses_box(
+    origin: Float[Tensor, "envs lines 3"], direction: Float[Tensor, "envs lines 3"], shape: Tensor, reach: float
+) -> Bool[Tensor, "envs lines"]:
     """Whether each line meets its voxel grid (border voxels reach half a voxel out) within ``reach`` [m]: slab test."""
-    top = (lines.shape.float() - 0.5)[..., None]
-    slope = torch.where(lines.direction.abs() < 1e-9, 1e-9, lines.direction)
-    first, second = (-0.5 - lines.origin) / slope, (top - lines.origin) / slope
-    enter: Float[Tensor, "envs lines"] = torch.minimum(first, second).amax(1)
-    leave: Float[Tensor, "envs lines"] = torch.maximum(first, second).amin(1)
+    top = (shape.float() - 0.5)[:, None]
+    slope = torch.where(direction.abs() < 1e-9, 1e-9, direction)
+    first, second = (-0.5 - origin) / slope, (top - origin) / slope
+    enter: Float[Tensor, "envs lines"] = torch.minimum(first, second).amax(-1)
+    leave: Float[Tensor, "envs lines"] = torch.maximum(first, second).amin(-1)
     return (enter <= leave) & (leave >= 0.0) & (enter <= reach)
 
 

@@ -22,6 +22,7 @@ SPEED_OF_SOUND = 1540.0  # m/s, the speed every scanner assumes
 KINDS = ("convex", "linear", "phased", "radial")
 MAX_DEPTH = 0.30
 MAX_STEERING = math.radians(30.0)  # beyond it grating lobes of arrays with a pitch of a wavelength dominate (design)
+BANDWIDTH_USED = 0.61  # effective over listed bandwidth (physics.md section 5)
 _UNITS = {"_mm": 1e-3, "_mhz": 1e6, "_deg": math.pi / 180.0}
 _TEXT_KEYS = ("name", "kind")
 _WHOLE_KEYS = ("elements",)
@@ -103,6 +104,20 @@ class Transducer:
     def wavelength(self) -> float:
         """c0 / f [m]."""
         return SPEED_OF_SOUND / self.center_frequency
+
+    def driven(self, frequency_factor: float, focus_factor: float) -> Transducer:
+        """The probe at another transmit frequency and focus; a pulse keeps its number of cycles (design).
+
+        The tabulated elevation widths are kept. Raises :class:`InvalidInputError` for a frequency outside its band.
+        """
+        half_band = 0.5 * self.effective_bandwidth / BANDWIDTH_USED
+        name = f"frequency factor of probe {self.name!r}"
+        require_between(name, frequency_factor, 1.0 - half_band, 1.0 + half_band, "", "outside its band")
+        return dataclasses.replace(
+            self,
+            center_frequency=frequency_factor * self.center_frequency,
+            transmit_focus=focus_factor * self.transmit_focus,
+        )
 
     @property
     def sagitta(self) -> float:
