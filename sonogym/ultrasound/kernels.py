@@ -27,17 +27,38 @@ _0, _1, _255 = np.float32(0.0), np.float32(1.0), np.float32(255.0)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
+def _add(target, source, tap):
+    for line in range(target.shape[0]):
+        target[line] += tap * source[line]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _pulse(target, source, k, axial):
+    """Add the pulse along depth to row ``k``; two symmetric pairs of taps a pass, one tap at the ends of the line."""
+    samples, reach = source.shape[0], axial.shape[0] // 2
+    if not reach <= k < samples - reach:
+        for i in range(max(-reach, -k), min(reach, samples - 1 - k) + 1):
+            _add(target, source[k + i], axial[reach + i])
+        return
+    _add(target, source[k], axial[reach])
+    for i in range(1, reach, 2):
+        near, far = axial[reach + i], axial[reach + i + 1]
+        a, b, c, d = source[k - i], source[k + i], source[k - i - 1], source[k + i + 1]
+        for line in range(target.shape[0]):
+            target[line] += near * (a[line] + b[line]) + far * (c[line] + d[line])
+    if reach % 2:
+        _add(target, source[k - reach], axial[0])
+        _add(target, source[k + reach], axial[0])
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
 def _convolve_row(k, source, echoes, axial, lateral, radius, interface_scale, row, padded):
     """One row of the beam: pulse along depth, interfaces added, then the lateral kernel; result in ``row``."""
-    samples, lines = source.shape
-    reach = axial.shape[0] // 2
+    lines = source.shape[1]
     centre, echo = padded[radius : radius + lines], echoes[k]
     for line in range(lines):
         centre[line] = interface_scale * echo[line]
-    for i in range(max(-reach, -k), min(reach, samples - 1 - k) + 1):
-        tap, other = axial[reach + i], source[k + i]
-        for line in range(lines):
-            centre[line] += tap * other[line]
+    _pulse(centre, source, k, axial)
     blur(row, padded, lateral, radius)
 
 
