@@ -1,5 +1,5 @@
-"""Forward kinematics, Jacobian and presets, against PyBullet. Mutations seen to fail: cosine term's sign, tool offset not
-turned, lever from the base instead of the joint, angular rows of a sliding joint kept, KUKA flange offset left out."""
+"""Forward kinematics, Jacobian and presets, against PyBullet. Mutations seen to fail: cosine term's sign, tool
+offset not turned, lever from the base instead of the joint, angular rows of a sliding joint kept, KUKA flange offset left out."""
 
 import math
 
@@ -131,8 +131,9 @@ def test_planar_arm_follows_its_closed_form(tmp_path_factory, shoulder, elbow):
 
 def test_sliding_joint_moves_along_its_axis_and_turns_nothing(tmp_path):
     path = tmp_path / "slide.urdf"
-    path.write_text(PLANAR.replace('name="elbow" type="revolute"', 'name="elbow" type="prismatic"').replace(
-        '<origin xyz="0.4 0 0"/><axis xyz="0 0 1"/>', '<origin xyz="0.4 0 0" rpy="0 0 0.5"/><axis xyz="1 0 0"/>'))  # fmt: skip
+    text = PLANAR.replace('name="elbow" type="revolute"', 'name="elbow" type="prismatic"')
+    resting = '<origin xyz="0.4 0 0" rpy="0 0 0.5"/><axis xyz="1 0 0"/>'
+    path.write_text(text.replace('<origin xyz="0.4 0 0"/><axis xyz="0 0 1"/>', resting))
     chain, _ = chain_from_joints(read_urdf(path).chain("base", "tip"))
     frames = chain.frames(torch.tensor([0.2, 0.1], dtype=torch.float64))
     x = 0.4 * math.cos(0.2) + 0.4 * math.cos(0.7)
@@ -142,19 +143,22 @@ def test_sliding_joint_moves_along_its_axis_and_turns_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", asset_names("robots", ".toml"))
-@pytest.mark.parametrize("tool, length", [("probe", 0.18), ("drill", 0.25)])
+@pytest.mark.parametrize(("tool", "length"), [("probe", 0.18), ("drill", 0.25)])
 def test_every_preset_holds_its_tool_straight_down_at_home(name, tool, length):
     held, bare = arm(name, tool=tool), arm(name)
     pose, flange = held.base_from_tool(held.home), bare.base_from_tool(bare.home)
     assert so3.rotate(pose.quaternion, torch.tensor([0.0, 0.0, 1.0]).double())[2] < -1 + 1e-9
     assert torch.allclose(flange.translation - pose.translation, torch.tensor([0, 0, length]).double(), atol=1e-9)
     assert torch.allclose((flange.inverse() @ pose).translation, held.flange_from_tool.translation, atol=1e-12)
-    assert (held.chain.speed > 0.5).all() and (held.chain.speed < 3.2).all()
+    assert (held.chain.speed > 0.5).all()
+    assert (held.chain.speed < 3.2).all()
 
 
 def test_kuka_reaches_its_data_sheet_height_and_speed():
     which = arm("kuka_iiwa")
-    assert which.base_from_tool(torch.zeros(7).double()).translation[2] == pytest.approx(0.36 + 0.42 + 0.4 + 0.126, abs=1e-9)
+    assert which.base_from_tool(torch.zeros(7).double()).translation[2] == pytest.approx(
+        0.36 + 0.42 + 0.4 + 0.126, abs=1e-9
+    )
     assert torch.rad2deg(which.chain.speed).tolist() == pytest.approx([85, 85, 100, 75, 130, 135, 135])
 
 
@@ -164,7 +168,9 @@ def test_tool_of_a_file_is_mounted_with_its_turn(tmp_path):
     which, bare = arm("franka_panda", tool=str(path)), arm("franka_panda")
     relative = bare.base_from_tool(bare.home).inverse() @ which.base_from_tool(which.home)
     assert relative.translation.tolist() == pytest.approx([0.01, 0, 0.1], abs=1e-9)
-    assert so3.rotate(relative.quaternion, torch.tensor([0.0, 0.0, 1.0]).double()).tolist() == pytest.approx([1, 0, 0], abs=1e-9)
+    assert so3.rotate(relative.quaternion, torch.tensor([0.0, 0.0, 1.0]).double()).tolist() == pytest.approx(
+        [1, 0, 0], abs=1e-9
+    )
     assert len(which.capsules.names) == len(bare.capsules.names)
 
 

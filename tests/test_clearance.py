@@ -21,8 +21,8 @@ RADIUS = 0.1  # m, of the ball that stands for a patient
 
 
 def ball():
-    """Exact signed distance of a ball on a 3 mm grid with 60 mm of air around it."""
-    count = 107
+    """Exact signed distance of a ball on a 3 mm grid with 36 mm of air around it, as patients have."""
+    count = 91
     matrix = torch.diag(torch.tensor([3e-3, 3e-3, 3e-3, 1.0], dtype=torch.float64))
     matrix[:3, 3] = -3e-3 * (count - 1) / 2
     line = 3e-3 * (torch.arange(count) - (count - 1) / 2)
@@ -43,14 +43,16 @@ def at(x, y, z, count=1):
 INDEX = torch.zeros(1, dtype=torch.long)
 
 
+LOW = {"kuka_iiwa": [0, 60, 0, -90, 0, 30, 0], "franka_panda": [0, 20, 0, -125, 0, 145, 45]}  # deg, tool straight down
+
+
 @pytest.mark.parametrize("name", ARMS)
 def test_bed_margin_is_the_height_of_the_lowest_capsule(name, skin):
     which = arm(name, tool="probe", dtype=torch.float32)
-    clearance = Clearance(arm=which, skin=skin, bed_height=-0.1)
-    flange = arm(name).base_from_tool(which.home.double()).translation[2].item()
-    lowest = flange - 0.115 - 0.035  # the probe's capsule, straight down
-    margin = clearance.margin(which.home[None], at(0.6, 0.0, -1.0), INDEX)
-    assert margin.bed.item() == pytest.approx(lowest + 0.1, abs=1e-5)
+    q = torch.deg2rad(torch.tensor([LOW[name]], dtype=torch.float32))
+    clearance = Clearance(arm=which, skin=skin, bed_height=-0.3)
+    lowest = arm(name).base_from_tool(q.double()).translation[0, 2].item() - 0.115 - 0.035  # the probe's capsule
+    assert clearance.margin(q, at(0.6, 0.0, -2.0), INDEX).bed.item() == pytest.approx(lowest + 0.3, abs=1e-5)
 
 
 @pytest.mark.parametrize("gap", [0.2, 0.03, -0.02])
@@ -60,7 +62,7 @@ def test_skin_margin_is_the_distance_of_tool_and_ball(skin, gap):
     tool = which.base_from_tool(which.home).translation
     end = tool[2] + 0.065  # of the tool's segment
     below = at(tool[0].item(), tool[1].item(), end.item() - 0.035 - RADIUS - gap)
-    assert clearance.margin(which.home[None], below, INDEX).skin.item() == pytest.approx(gap, abs=5e-4)
+    assert clearance.margin(which.home[None], below, INDEX).skin.item() == pytest.approx(gap, abs=1e-3)
 
 
 def test_placing_the_patient_elsewhere_turns_with_it(skin):
@@ -70,20 +72,28 @@ def test_placing_the_patient_elsewhere_turns_with_it(skin):
     turned = Pose(turn, torch.tensor([[0.45, 0.1, 0.05]]))
     straight = at(0.45, 0.1, 0.05)
     values = [clearance.margin(which.home[None], pose, INDEX).skin.item() for pose in (turned, straight)]
-    assert values[0] == pytest.approx(values[1], abs=5e-4)
+    assert values[0] == pytest.approx(values[1], rel=0.05)
     body = [clearance.margin(which.home[None], pose, INDEX + 1).skin.item() for pose in (turned, straight)]
     assert abs(body[0] - body[1]) > 5e-3
 
 
-def test_distance_outside_the_grid_is_a_lower_bound_that_grows(skin):
-    axis = torch.tensor([[0.3, -0.5, 0.8]])
-    axis = axis / axis.norm()
-    reach = torch.linspace(0.05, 1.0, 40)[:, None]
-    found = distance_to_skin(skin, (reach * axis)[None], INDEX)[0]
-    exact = reach[:, 0] - RADIUS
-    assert (found <= exact + 5e-4).all()
-    assert (found >= 0.75 * exact - 5e-4)[reach[:, 0] > RADIUS].all()
-    assert (found.diff() > 0).all()
+def test_distance_beyond_the_grid_stays_within_4_per_cent_of_a_balls(skin):
+    axis = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    for reach in (0.05, 0.1, 0.13, 0.15, 0.2, 0.25):
+        found = distance_to_skin(skin, (reach * axis)[None], INDEX)[0]
+        assert (found - (reach - RADIUS)).abs().max() < 5e-4 + 0.04 * max(reach - RADIUS, 0.0)
+
+
+def test_every_point_of_a_grid_that_is_turned_and_scaled_is_read_in_metres():
+    matrix = torch.tensor(
+        [[-2e-3, 0, 0, 0.1], [0, 0, 4e-3, -0.1], [0, 3e-3, 0, -0.1], [0, 0, 0, 1]], dtype=torch.float64
+    )
+    z = (matrix[:3, :3] @ torch.stack(torch.meshgrid(*[torch.arange(60.0).double()] * 3, indexing="ij")).flatten(1))[
+        2
+    ] - 0.1
+    slab = VolumeStack.from_volumes([Volume(z.reshape(1, 60, 60, 60).float(), matrix)])
+    points = torch.tensor([[[0.05, 0.0, 0.02], [0.3, 0.0, 0.02], [0.0, 0.0, 0.4], [-0.3, 0.5, 0.3]]])
+    assert torch.allclose(distance_to_skin(slab, points, INDEX)[0, [0, 2]], points[0, [0, 2], 2], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonogym.errors import InvalidInputError
-from sonogym.robot.contact_force import Tissue, contact_force, indentation_for, require_tissue, stiffness_at, tissue_under
+from sonogym.robot.contact_force import (
+    Tissue,
+    contact_force,
+    indentation_for,
+    require_tissue,
+    stiffness_at,
+    tissue_under,
+)
 
 WIDE, NARROW = 840e-6, 38e-3 * 5e-3
 GOLDEN = [  # bone depth [mm]; d0 [mm]; indentation [mm] at 2, 5, 8, 30 N; stiffness [N/mm] at 5 N
@@ -31,7 +38,7 @@ def newton(value):
     return torch.tensor([value], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("bone_mm, d0, at2, at5, at8, at30, stiffness", GOLDEN)
+@pytest.mark.parametrize(("bone_mm", "d0", "at2", "at5", "at8", "at30", "stiffness"), GOLDEN)
 def test_table_of_the_design_page(bone_mm, d0, at2, at5, at8, at30, stiffness):
     tissue = column(bone_mm * 1e-3)
     assert 1e3 * tissue.depth.item() == pytest.approx(d0, abs=0.04)
@@ -41,7 +48,7 @@ def test_table_of_the_design_page(bone_mm, d0, at2, at5, at8, at30, stiffness):
     assert 1e-3 * stiffness_at(tissue, newton(5.0)).item() == pytest.approx(stiffness, abs=0.006)
 
 
-@pytest.mark.parametrize("bone_mm, at5, stiffness", [(30, 9.8, 1.37), (45, 14.7, 0.91), (100, 29.3, 0.46)])
+@pytest.mark.parametrize(("bone_mm", "at5", "stiffness"), [(30, 9.8, 1.37), (45, 14.7, 0.91), (100, 29.3, 0.46)])
 def test_narrow_face_sinks_deeper(bone_mm, at5, stiffness):
     tissue = column(bone_mm * 1e-3, NARROW)
     assert tissue.force.item() == pytest.approx(0.48, abs=0.005)

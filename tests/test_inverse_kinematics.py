@@ -1,6 +1,7 @@
-"""Differential and goal inverse kinematics. Mutations seen to fail: goal and tip swapped in the logarithm, pull not taken
-out of the task, blocked joints kept, step clipped per joint instead of shortened, starts without fallback."""
+"""Differential and goal inverse kinematics. Mutations seen to fail: goal and tip swapped in the logarithm, pull not
+taken out of the task, blocked joints kept, step clipped per joint instead of shortened, starts without fallback."""
 
+import dataclasses
 import math
 
 import pytest
@@ -25,15 +26,15 @@ def errors(which, q, goal):
 @pytest.mark.parametrize("name", ARMS)
 def test_random_reachable_poses_are_reached_from_random_starts(name):
     which = arm(name, tool="probe", dtype=torch.float32)
-    goal = which.base_from_tool(postures(which, 200, seed=1))
-    solution = solve(which, postures(which, 200, seed=2), goal, CONFIG)
+    goal = which.base_from_tool(postures(which, 100, seed=1))
+    solution = solve(which, postures(which, 100, seed=2), goal, CONFIG)
     which.require_posture(solution.joint_position)
     exact = which.to(dtype=torch.float64)
     wanted = Pose(goal.quaternion.double(), goal.translation.double())
     distance, angle = errors(exact, solution.joint_position.double(), wanted)
     reached = (distance < POSITION) & (angle < ANGLE)
     assert reached.float().mean() >= 0.99
-    assert torch.equal(solution.reached & ~reached, torch.zeros(200, dtype=torch.bool))
+    assert torch.equal(solution.reached & ~reached, torch.zeros(100, dtype=torch.bool))
 
 
 def test_goal_near_the_start_is_reached_without_changing_the_posture_much():
@@ -50,7 +51,8 @@ def test_goal_out_of_reach_is_flagged_for_its_environment_only():
     goal = which.base_from_tool(postures(which, 4, seed=4, margin=0.2))
     away = goal.translation.clone()
     away[1], away[3] = torch.tensor([2.0, 0.0, 0.5]), torch.tensor([0.0, 0.0, -1.2])
-    solution = solve(which, which.home.expand(4, 7), Pose(goal.quaternion, away), CONFIG)
+    few = InverseKinematics(starts=3)
+    solution = solve(which, which.home.expand(4, 7), Pose(goal.quaternion, away), few)
     assert solution.reached.tolist() == [True, False, True, False]
     assert (solution.position_error[[1, 3]] > 0.1).all()
     assert solution.joint_position.isfinite().all()
@@ -99,25 +101,30 @@ def test_tool_follows_a_twist(name):
     q = which.home + 0.2 * (postures(which, 32, seed=8, margin=0.2) - which.home)
     twist = torch.randn(32, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.02
     before = which.base_from_tool(q)
-    after = which.base_from_tool(move(which, q, twist, 0.1, CONFIG))
-    assert ((after.translation - before.translation) - 0.1 * twist[:, :3]).abs().max() < 2e-5
+    after = which.base_from_tool(move(which, q, twist, 0.01, CONFIG))
+    assert ((after.translation - before.translation) - 0.01 * twist[:, :3]).abs().max() < 3e-6
     turn = so3.log(so3.multiply(after.quaternion, so3.conjugate(before.quaternion)))
-    assert (turn - 0.1 * twist[:, 3:]).abs().max() < 2e-4
+    assert (turn - 0.01 * twist[:, 3:]).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_posture_returns_home_in_the_null_space_while_the_tool_stays(name):
     which = arm(name, tool="probe")
-    start = which.home + 0.3 * (postures(which, 16, seed=9, margin=0.3) - which.home)
-    goal, q = which.base_from_tool(start), start
-    for _ in range(100):
-        q = follow(which, q, goal, 0.05, CONFIG)
-    distance, angle = errors(which, q, goal)
-    assert distance.max() < POSITION
-    assert angle.max() < ANGLE
-    before, after = (start - which.home).norm(dim=-1), (q - which.home).norm(dim=-1)
-    assert (after <= before + 1e-6).all()
-    assert (after / before).median() < 0.95
+    q = which.home.expand(4, 7)
+    goal = which.base_from_tool(q)
+    elsewhere = dataclasses.replace(
+        which, home=which.home + torch.tensor([0.8, 0.0, -0.8, 0.0, 0.5, 0.0, 0.0]).double()
+    )
+    distances = []
+    for puller in (elsewhere, which):
+        for _ in range(50):
+            q = follow(puller, q, goal, 0.08, CONFIG)
+        distance, angle = errors(which, q, goal)
+        assert distance.max() < POSITION
+        assert angle.max() < ANGLE
+        distances.append((q - which.home).norm(dim=-1).max().item())
+    assert distances[0] > 0.3
+    assert distances[1] < 0.1 * distances[0]
 
 
 def test_without_gain_the_posture_drifts_nowhere():
@@ -133,7 +140,9 @@ def test_joint_on_its_limit_leaves_the_work_to_the_others():
     q[0, 6] = which.chain.upper[6]
     axis = so3.rotate(which.base_from_tool(q).quaternion, torch.tensor([[0.0, 0.0, 1.0]]).double())
     goal = which.base_from_tool(q)
-    goal = Pose(so3.multiply(so3.exp(0.1 * axis), goal.quaternion), goal.translation + torch.tensor([[0.02, 0.0, 0.0]]).double())
+    goal = Pose(
+        so3.multiply(so3.exp(0.1 * axis), goal.quaternion), goal.translation + torch.tensor([[0.02, 0.0, 0.0]]).double()
+    )
     for _ in range(80):
         q = follow(which, q, goal, 0.05, InverseKinematics(posture_gain=0.0))
     distance, angle = errors(which, q, goal)

@@ -1,5 +1,5 @@
-"""Reading of URDF files. Mutations seen to fail: soft limits ignored, package:// kept in the path, loop search left out,
-roll and yaw swapped."""
+"""Reading of URDF files. Mutations seen to fail: soft limits ignored, package:// kept in the path, loop search left
+out, roll and yaw swapped."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -35,7 +35,7 @@ def test_chain_runs_from_base_to_tip_and_its_axes_have_unit_length(tmp_path):
 
 def test_soft_limit_counts_where_it_is_tighter(tmp_path):
     soft = '<limit lower="-3" upper="3" velocity="1"/><safety_controller soft_lower_limit="-4" soft_upper_limit="2"/>'
-    joint = read_urdf(written(tmp_path, PLANAR.replace('<limit lower="-3" upper="3" velocity="1" effort="1"/>', soft)))
+    joint = read_urdf(written(tmp_path, PLANAR.replace(LIMIT, soft)))
     assert (joint.joint_to["upper"].lower, joint.joint_to["upper"].upper) == (-3.0, 2.0)
 
 
@@ -55,33 +55,35 @@ def test_mesh_of_a_package_is_found_beside_the_file_or_above(tmp_path, folder):
     assert shape.size == (2.0, 1.0, 1.0)
 
 
+LIMIT = '<limit lower="-3" upper="3" velocity="1" effort="1"/>'
+BOX = '<box size="0.3 0.04 0.04"/>'
+ROD = '<joint name="{}" type="fixed"><parent link="{}"/><child link="{}"/></joint></robot>'
+
+
+def changed(old, new):
+    assert old in PLANAR
+    return PLANAR.replace(old, new)
+
+
 BAD = {
     "not XML": (PLANAR[:-20], InvalidInputError, "is not XML"),
     "not a robot": ("<sdf/>", InvalidInputError, "root is <sdf>"),
-    "unknown parent": (PLANAR.replace('<parent link="upper"/>', '<parent link="uper"/>'), UnknownNameError, "'upper'"),
-    "no limit": (PLANAR.replace('<limit lower="-3" upper="3" velocity="1" effort="1"/>', ""), InvalidInputError, "no <limit"),
-    "limits crossed": (PLANAR.replace('lower="-3"', 'lower="3.5"'), InvalidInputError, "lower < upper"),
-    "NaN limit": (PLANAR.replace('lower="-3"', 'lower="nan"'), InvalidInputError, "lower must be 1 number"),
-    "two numbers": (PLANAR.replace('xyz="0.4 0 0"', 'xyz="0.4 0"'), InvalidInputError, "xyz must be 3 numbers"),
-    "zero axis": (PLANAR.replace('xyz="0 0 2"', 'xyz="0 0 0"'), InvalidInputError, "zero length"),
-    "unknown type": (PLANAR.replace('type="fixed"', 'type="welded"'), UnknownNameError, "fixed"),
-    "name twice": (PLANAR.replace('"elbow"', '"shoulder"'), InvalidInputError, "given twice"),
-    "no geometry": (PLANAR.replace('<box size="0.3 0.04 0.04"/>', ""), InvalidInputError, "has no mesh"),
-    "mesh absent": (
-        PLANAR.replace('<box size="0.3 0.04 0.04"/>', '<mesh filename="package://a/b.stl"/>'), MissingFileError, "b.stl",
-    ),
-    "two parents": (
-        PLANAR.replace("</robot>", '<joint name="rod" type="fixed"><parent link="base"/><child link="lower"/></joint></robot>'),
-        InvalidInputError, "closed loops",
-    ),
-    "ring": (
-        PLANAR.replace("</robot>", '<joint name="back" type="fixed"><parent link="tip"/><child link="base"/></joint></robot>'),
-        InvalidInputError, "form a loop",
-    ),
-}  # fmt: skip
+    "unknown parent": (changed('<parent link="upper"/>', '<parent link="uper"/>'), UnknownNameError, "'upper'"),
+    "no limit": (changed(LIMIT, ""), InvalidInputError, "no <limit"),
+    "limits crossed": (changed('lower="-3"', 'lower="3.5"'), InvalidInputError, "lower < upper"),
+    "NaN limit": (changed('lower="-3"', 'lower="nan"'), InvalidInputError, "lower must be 1 number"),
+    "two numbers": (changed('xyz="0.4 0 0"', 'xyz="0.4 0"'), InvalidInputError, "xyz must be 3 numbers"),
+    "zero axis": (changed('xyz="0 0 2"', 'xyz="0 0 0"'), InvalidInputError, "zero length"),
+    "unknown type": (changed('type="fixed"', 'type="welded"'), UnknownNameError, "fixed"),
+    "name twice": (changed('"elbow"', '"shoulder"'), InvalidInputError, "given twice"),
+    "no geometry": (changed(BOX, ""), InvalidInputError, "has no mesh"),
+    "mesh absent": (changed(BOX, '<mesh filename="package://a/b.stl"/>'), MissingFileError, "b.stl"),
+    "two parents": (changed("</robot>", ROD.format("rod", "base", "lower")), InvalidInputError, "closed loops"),
+    "ring": (changed("</robot>", ROD.format("back", "tip", "base")), InvalidInputError, "form a loop"),
+}
 
 
-@pytest.mark.parametrize("text, error, word", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("text", "error", "word"), BAD.values(), ids=BAD)
 def test_bad_file_gives_one_clear_error(tmp_path, text, error, word):
     with pytest.raises(error, match=word):
         read_urdf(written(tmp_path, text))

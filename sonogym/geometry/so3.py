@@ -74,7 +74,7 @@ def from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"
 
 
 def from_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Quaternion of what is known to be a rotation matrix (Bar-Itzhack's largest-component form); nothing is checked."""
+    """Quaternion of a rotation matrix, unchecked (Bar-Itzhack's largest-component form)."""
     m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
     skew = (
         matrix[..., 2, 1] - matrix[..., 1, 2],

@@ -44,7 +44,9 @@ class Arm:
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Arm:
         """The same arm on another device or in another precision."""
-        tool = Pose(self.flange_from_tool.quaternion.to(device, dtype), self.flange_from_tool.translation.to(device, dtype))
+        tool = Pose(
+            self.flange_from_tool.quaternion.to(device, dtype), self.flange_from_tool.translation.to(device, dtype)
+        )
         return replace(
             self,
             chain=self.chain.to(device, dtype),
@@ -68,8 +70,8 @@ class Arm:
         if not bool(good.all()):
             *at, joint = (~good).nonzero()[0].tolist()
             raise InvalidInputError(
-                f"{self.chain.joint_names[joint]} must be in [{float(lower[joint]):.4g}, {float(upper[joint]):.4g}] rad, "
-                f"got {float(joint_position[(*at, joint)]):.6g} (degrees?)"
+                f"{self.chain.joint_names[joint]} must be in [{float(lower[joint]):.4g}, {float(upper[joint]):.4g}] "
+                f"rad, got {float(joint_position[(*at, joint)]):.6g} (degrees?)"
             )
 
 
@@ -168,7 +170,9 @@ def _match_joints(names: list[str], chain: Chain, source: str) -> None:
         if name not in chain.joint_names:
             raise unknown_name(f"moving joint of {source}", name, chain.joint_names)
     if tuple(names) != chain.joint_names:
-        raise InvalidInputError(f"joints of the arm must be {', '.join(chain.joint_names)} ({source}), got {', '.join(names)}")
+        raise InvalidInputError(
+            f"joints of the arm must be {', '.join(chain.joint_names)} ({source}), got {', '.join(names)}"
+        )
 
 
 def _with_speeds(chain: Chain, table: Mapping[str, Any], source: str) -> Chain:

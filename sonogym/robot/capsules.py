@@ -68,8 +68,8 @@ def link_capsules(urdf: Urdf, place: Mapping[str, tuple[int, Pose]]) -> Capsules
     ends, radii = [], []
     for link in links:
         vertices = _hull(np.concatenate([_vertices(shape) for shape in urdf.shapes[link]]))
-        start, end, radius = enclosing_capsule(place[link][1].apply(torch.from_numpy(vertices)).numpy())
-        ends.append((torch.from_numpy(start), torch.from_numpy(end)))
+        first, last, radius = enclosing_capsule(place[link][1].apply(torch.from_numpy(vertices)).numpy())
+        ends.append((torch.from_numpy(first), torch.from_numpy(last)))
         radii.append(radius)
     frame = torch.tensor([place[link][0] for link in links])
     start, end = (torch.stack(side) for side in zip(*ends, strict=True))
@@ -134,7 +134,7 @@ def _vertices(shape: Shape) -> np.ndarray:
 def _mesh(shape: Shape) -> np.ndarray:
     import trimesh
 
-    vertices = np.asarray(trimesh.load(shape.mesh, force="mesh", process=False).vertices, dtype=np.float64)
+    vertices = np.asarray(trimesh.load_mesh(shape.mesh, process=False).vertices, dtype=np.float64)
     if len(vertices) == 0:
         raise InvalidInputError(f"mesh {shape.mesh} has no vertices")
     return vertices * np.array(shape.size)

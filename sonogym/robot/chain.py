@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -53,8 +54,10 @@ class Chain:
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Chain:
         """The same chain on another device or in another precision."""
-        tensors = {name: value.to(device, dtype) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **tensors)
+        moved: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            moved[name] = value.to(device, dtype) if isinstance(value, Tensor) else value
+        return Chain(**moved)
 
     def frames(self, joint_position: Float[Tensor, "*batch joints"]) -> Frames:
         """Forward kinematics. The environment axis runs last inside, so that every product is elementwise over it."""
@@ -125,7 +128,9 @@ def _assemble(joints: Sequence[Joint], rest: Tensor, offset: Tensor, tip_rotatio
     turns = torch.tensor([float(joint.kind != "prismatic") for joint in joints], dtype=torch.float64)
     eye = torch.eye(3, dtype=torch.float64).expand(len(joints), 3, 3)
     K = torch.linalg.cross(axis[:, None, :].expand_as(eye), eye).mT * turns[:, None, None]
-    limits = [torch.tensor([getattr(j, key) for j in joints], dtype=torch.float64) for key in ("lower", "upper", "speed")]
+    limits = [
+        torch.tensor([getattr(j, key) for j in joints], dtype=torch.float64) for key in ("lower", "upper", "speed")
+    ]
     return Chain(
         tuple(joint.name for joint in joints),
         rest @ (eye + K @ K),

@@ -1,4 +1,4 @@
-"""Force of tissue under a pressed face: an exponential spring whose constants follow from face and bone (contact.md)."""
+"""Force of tissue under a pressed face: an exponential spring with constants of face and bone (contact.md)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contact_force(
 ) -> Float[Tensor, "*batch"]:
     """F = max(0, F0 (exp(delta / d0) - 1)(1 + c v)) [N].
 
-    ``indentation`` delta [m] of the face centre, negative in the air; ``speed`` v [m/s] into the tissue, zero if absent.
+    ``indentation`` delta [m] of the face centre, negative in the air; ``speed`` v [m/s] into the tissue, 0 if absent.
     Never negative: tissue pushes, it does not stick.
     """
     elastic = tissue.force * torch.expm1(indentation.clamp_min(0.0) / tissue.depth)
@@ -64,4 +64,6 @@ def require_tissue(tissue: Tissue) -> None:
     for name, value in (("force", tissue.force), ("depth", tissue.depth)):
         good: Bool[Tensor, "*batch"] = value.isfinite() & (value > 0)
         if not bool(good.all()):
-            raise InvalidInputError(f"{name} of a tissue must be positive and finite, got {float(value[~good].flatten()[0]):g}")
+            raise InvalidInputError(
+                f"{name} of a tissue must be positive and finite, got {float(value[~good].flatten()[0]):g}"
+            )

@@ -51,7 +51,7 @@ class InverseKinematics:
 
 @dataclass(frozen=True)
 class Solution:
-    """The best posture [rad] found for each goal, how far its pose is from the goal [m, rad], and whether it reached."""
+    """The best posture [rad] found for each goal, what its pose lacks to the goal [m, rad], and whether it reached."""
 
     joint_position: Float[Tensor, "envs joints"]
     position_error: Float[Tensor, " envs"]
@@ -60,7 +60,7 @@ class Solution:
 
 
 def pose_error(tip: Pose, goal: Pose) -> Float[Tensor, "*batch 6"]:
-    """What is left from ``tip`` to ``goal`` in the axes of the base: linear [m], rotation vector [rad] (SO(3) logarithm)."""
+    """What is left from ``tip`` to ``goal`` in base axes: linear [m], rotation vector [rad] (SO(3) logarithm)."""
     turn = so3.log(so3.multiply(goal.quaternion, so3.conjugate(tip.quaternion)))
     return torch.cat((goal.translation - tip.translation, turn), dim=-1)
 
@@ -98,12 +98,14 @@ def solve(
 
     The other starts are the home posture and a low-discrepancy sequence: no random number is drawn. A goal out of reach
     is flagged for its environment. Raises :class:`InvalidInputError` for a start outside the limits or a goal that is
-    not finite. Not for the step loop: it waits for the device after every start.
+    not finite. Not for the step loop: it waits for the device at every iteration.
     """
     arm.require_posture(joint_position)
     finite = base_from_goal.quaternion.isfinite().all(-1) & base_from_goal.translation.isfinite().all(-1)
     if not bool(finite.all()):
-        raise InvalidInputError(f"goal poses must be finite, those of environments {(~finite).nonzero()[:, 0].tolist()} are not")
+        raise InvalidInputError(
+            f"goal poses must be finite, those of environments {(~finite).nonzero()[:, 0].tolist()} are not"
+        )
     best = _descend(arm, joint_position, base_from_goal, config)
     for start in _starts(arm, config.starts - 1):
         left = (~best.reached).nonzero()[:, 0]
@@ -170,15 +172,22 @@ def _bounded(arm: Arm, q: Tensor, step: Tensor, reach: Tensor) -> Float[Tensor, 
 
 
 def _descend(arm: Arm, q: Tensor, goal: Pose, config: InverseKinematics) -> Solution:
-    """``iterations`` steps from one start each, without posture."""
+    """At most ``iterations`` steps from one start each, without posture; who is there stays."""
     reach = torch.full_like(arm.chain.speed, _ITERATION_REACH)
     for _ in range(config.iterations):
         frames = arm.frames(q)
         error = pose_error(frames.tip, goal)
-        q = _bounded(arm, q, _least_squares(arm, frames, q, error, None, config), reach)
+        done = _within(error, config)
+        if bool(done.all()):
+            break
+        q = torch.where(done[:, None], q, _bounded(arm, q, _least_squares(arm, frames, q, error, None, config), reach))
     error = pose_error(arm.base_from_tool(q), goal)
+    return Solution(q, error[:, :3].norm(dim=-1), error[:, 3:].norm(dim=-1), _within(error, config))
+
+
+def _within(error: Tensor, config: InverseKinematics) -> Bool[Tensor, " envs"]:
     position, angle = error[:, :3].norm(dim=-1), error[:, 3:].norm(dim=-1)
-    return Solution(q, position, angle, (position <= config.position_tolerance) & (angle <= config.angle_tolerance))
+    return (position <= config.position_tolerance) & (angle <= config.angle_tolerance)
 
 
 def _better(best: Solution, left: Tensor, found: Solution, config: InverseKinematics) -> Solution:

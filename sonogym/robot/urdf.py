@@ -60,7 +60,7 @@ class Urdf:
     joint_to: Mapping[str, Joint]
 
     def chain(self, base: str, tip: str) -> tuple[Joint, ...]:
-        """Joints from link ``base`` to link ``tip``; raises if a link is unknown or ``tip`` does not hang on ``base``."""
+        """Joints from link ``base`` to link ``tip``; raises for an unknown link or a ``tip`` not hanging on ``base``."""
         for link in (base, tip):
             if link not in self.shapes:
                 raise unknown_name(f"link of {self.path.name}", link, self.shapes)
@@ -69,7 +69,7 @@ class Urdf:
         while link != base:
             if link not in self.joint_to:
                 raise InvalidInputError(
-                    f"{self.path}: link {tip!r} does not hang on {base!r}: its root is {link!r}; name a base above the tip"
+                    f"{self.path}: link {tip!r} does not hang on {base!r} but on {link!r}; name a base above the tip"
                 )
             joints.append(self.joint_to[link])
             link = joints[-1].parent
@@ -104,7 +104,9 @@ def _root(path: Path) -> ElementTree.Element:
     except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
         raise InvalidInputError(f"{path} is not XML: {error}") from error
     if root.tag != "robot":
-        raise InvalidInputError(f"{path} is no URDF: its root is <{root.tag}>, not <robot> (xacro must be expanded first)")
+        raise InvalidInputError(
+            f"{path} is no URDF: its root is <{root.tag}>, not <robot> (xacro must be expanded first)"
+        )
     return root
 
 
@@ -122,8 +124,8 @@ def _refuse_loops(joints: Sequence[Joint], path: Path) -> None:
     for joint in joints:
         if joint.child in joint_to:
             raise InvalidInputError(
-                f"{path}: link {joint.child!r} is the child of joints {joint_to[joint.child].name!r} and {joint.name!r}: "
-                "closed loops are not supported, cut one joint"
+                f"{path}: link {joint.child!r} is the child of joints {joint_to[joint.child].name!r} and "
+                f"{joint.name!r}: closed loops are not supported, cut one joint"
             )
         joint_to[joint.child] = joint
     for joint in joints:
@@ -205,7 +207,7 @@ def _shape(element: ElementTree.Element, link: str, path: Path) -> Shape:
 
 
 def _mesh_file(name: str, path: Path, where: str) -> Path:
-    """A mesh named by ``package://``, ``file://`` or plainly, looked for beside the URDF and in the folders above it."""
+    """A mesh by ``package://``, ``file://`` or plain name, looked for beside the URDF and in the folders above."""
     if name.startswith("file://"):
         folders, rest = [Path("/")], name.removeprefix("file://").lstrip("/")
     else:
