@@ -1,5 +1,5 @@
 """Forward kinematics, Jacobian and presets, against PyBullet. Mutations seen to fail: cosine term's sign, tool
-offset not turned, lever from the base instead of the joint, angular rows of a sliding joint kept, KUKA flange offset left out."""
+offset not turned, lever from the base instead of the joint, angular rows of a sliding joint kept, flange left out."""
 
 import math
 

@@ -60,7 +60,7 @@ class Urdf:
     joint_to: Mapping[str, Joint]
 
     def chain(self, base: str, tip: str) -> tuple[Joint, ...]:
-        """Joints from link ``base`` to link ``tip``; raises for an unknown link or a ``tip`` not hanging on ``base``."""
+        """Joints from link ``base`` to link ``tip``; raises for an unknown link or a tip not on ``base``."""
         for link in (base, tip):
             if link not in self.shapes:
                 raise unknown_name(f"link of {self.path.name}", link, self.shapes)
