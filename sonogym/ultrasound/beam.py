@@ -107,7 +107,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         pair=pair,
         shadow=shadow_table(pair),
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
-        reference=_reference(transducer),
+        reference=display_reference(transducer),
     )
 
 
@@ -196,7 +196,7 @@ def _planes(transducer: Transducer, ranges: Tensor, planes: int) -> tuple[Tensor
     return elevation, weight.float()
 
 
-def _reference(transducer: Transducer) -> float:
+def display_reference(transducer: Transducer) -> float:
     """Envelope shown as white: liver of .5 dB/cm/MHz at the transmit focus, amplified, lies at REFERENCE_LEVEL."""
     path = 2.0 * transducer.transmit_focus * transducer.center_frequency
     return 10.0 ** ((path * (TGC_ABDOMEN - 0.5e-4) - REFERENCE_LEVEL) / 20.0)
