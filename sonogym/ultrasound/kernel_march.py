@@ -141,8 +141,8 @@ def _echo_word(a, b, c, scatterers):
     return _ones(mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO)))
 
 
-@numba.njit(inline="always")
-def _put(place, line, real, imaginary, splat, echoes):
+@numba.njit(fastmath=FAST, error_model="numpy")
+def put_pulse(place, line, real, imaginary, splat, echoes):
     """Add a pulse centred at the fractional row ``place``."""
     centre = np.int64(math.floor(place + _HALF))
     fraction = place - np.float32(centre)
@@ -192,7 +192,7 @@ def _interfaces(
         reflection, specular, diffuse = _echo(cosine, pair, last, label)
         ones, amplitude = _echo_word(a, b, c, scatterers), passed[line] * weight
         real, imaginary = amplitude * (specular + diffuse * _real(ones)), amplitude * diffuse * _imaginary(ones)
-        _put(row, line, real, imaginary, splat, echoes)
+        put_pulse(row, line, real, imaginary, splat, echoes)
         passed[line] *= _1 - reflection * reflection
         before[line] = label
 
@@ -231,7 +231,8 @@ def _material(place, depth, indentation, inverse):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _along(target, origin, direction, place, offset):
+def along(target, origin, direction, place, offset):
+    """Points at ``place`` [m] along the lines, one coordinate in voxels."""
     for line in range(target.shape[0]):
         target[line] = origin[line] + direction[line] * place[line] + offset
 
@@ -263,7 +264,7 @@ def _advance(words, tissue, texture, amplitude, shade, passed, depth):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _hash(near, far, a, b, c, primes, cells, seed):
+def hash_scatterers(near, far, a, b, c, primes, cells, seed):
     """Words of the two scatterers around each point along the first axis, nearest along the others."""
     p0, p1, p2 = primes[0], primes[1], primes[2]
     for line in range(near.shape[0]):
@@ -278,7 +279,7 @@ def _hash(near, far, a, b, c, primes, cells, seed):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _scatter(real, imaginary, near, far, a, cells, strength, add):
+def scatter_row(real, imaginary, near, far, a, cells, strength, add):
     """strength x (scatterers interpolated along the first axis), written to or added to a row."""
     keep = _1 if add else _0
     for line in range(real.shape[0]):
@@ -294,7 +295,7 @@ def _scatter(real, imaginary, near, far, a, cells, strength, add):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _noise(real, imaginary, words, first, level, seed):
+def add_noise(real, imaginary, words, first, level, seed):
     """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
     for line in range(real.shape[0]):
         word = np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)
@@ -337,9 +338,9 @@ def march(
         for axis in range(3):
             offset[axis] = elevation[axis] * plane_offset[k]
         _material(place, depth, indentation, inverse)
-        _along(a, origin[0], direction[0], place, offset[0])
-        _along(b, origin[1], direction[1], place, offset[1])
-        _along(c, origin[2], direction[2], place, offset[2])
+        along(a, origin[0], direction[0], place, offset[0])
+        along(b, origin[1], direction[1], place, offset[1])
+        along(c, origin[2], direction[2], place, offset[2])
         _gather(word, voxels, shape, stride, a, b, c)
         count = _changes(far, word, before)
         _interfaces(
@@ -358,7 +359,7 @@ def march(
         level = row_scale[k, 0] * plane_weight[1]
         for line in range(lines):
             amplitude[line] *= level * scale[line] * shade[line]
-        _hash(near, far, a, b, c, primes, cells, seed)
-        _scatter(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
+        hash_scatterers(near, far, a, b, c, primes, cells, seed)
+        scatter_row(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
         if number == 0:
-            _noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)
+            add_noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)
