@@ -1,7 +1,4 @@
-"""Volumes from swept planes and fans: poses, places and sizes.
-
-Mutations seen to fail: MUTATIONS
-"""
+"""Volumes from swept planes and fans: poses, places and sizes."""
 
 import math
 

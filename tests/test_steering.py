@@ -1,7 +1,4 @@
-"""Steered lines of linear probes, their parallelogram, and spatial compounding.
-
-Mutations seen to fail: MUTATIONS
-"""
+"""Steered lines of linear probes, their parallelogram, and spatial compounding."""
 
 import math
 from dataclasses import replace
