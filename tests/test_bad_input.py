@@ -1,7 +1,4 @@
-"""Bad input through the Python API: one clear error each, before anything is computed.
-
-Mutations seen to fail: each check of ``requests.py`` removed (finite, length, reach, device, batch shapes).
-"""
+"""Bad input through the Python API: one clear error each, before anything is computed."""
 
 import dataclasses
 

@@ -1,7 +1,4 @@
-"""The probe that looks all round from inside the body: lines, seam, contact, scan conversion.
-
-Mutations seen to fail: MUTATIONS
-"""
+"""The probe that looks all round from inside the body: lines, seam, contact, scan conversion."""
 
 import math
 from dataclasses import replace
