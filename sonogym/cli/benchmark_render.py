@@ -69,7 +69,7 @@ def _rows(
     rows = []
     before = numba.get_num_threads()
     try:
-        for threads in (count for count in THREADS if count <= numba.config.NUMBA_NUM_THREADS):
+        for threads in (count for count in THREADS if count <= numba.config.NUMBA_NUM_THREADS):  # type: ignore[attr-defined]
             numba.set_num_threads(threads)
             for batch in (batch for batch in batches if threads == 1 or batch > 1):
                 seconds, spread = _measure(patient, replace(config, backend="numba"), batch, repeats)
