@@ -27,8 +27,9 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``config``,
+    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not
+    depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -38,17 +39,18 @@ class Renderer:
         probe: str | Transducer,
         config: RenderConfig | None = None,
         device: str = "cpu",
+        tissues: str = "default",
     ) -> None:
         self.config = config or RenderConfig()
         self.transducer = load_probe(probe) if isinstance(probe, str) else probe
         self.device = _device(device)
         self.backend = _backend(self.config.backend, self.device)
-        baked = [_acoustic(patient, self.config.pitch) for patient in patients]
+        baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self.depth = self.config.depth or self.transducer.depth
-        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table()).to(self.device)
+        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table(tissues)).to(self.device)
         origin, direction = self.transducer.scanlines(self.config.lines)
         self._scanlines = (origin.to(self.device), direction.to(self.device))
         self._fused = self._fused_path()
@@ -117,10 +119,16 @@ class Renderer:
         return ScanConverter(self.transducer, config.lines, config.samples, self.depth, height, width, str(self.device))
 
 
-def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> AcousticAnatomy:
+def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float, tissues: str) -> AcousticAnatomy:
     if isinstance(patient, AcousticAnatomy):
         return patient
-    return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
+    if isinstance(patient, Anatomy):
+        return bake(patient, pitch, load_acoustics_table(tissues))
+    if tissues != "default":
+        raise InvalidInputError(
+            f"patients by name are baked with the default tissues, got {tissues!r}: pass an anatomy"
+        )
+    return load_acoustic(patient, pitch)
 
 
 def _device(name: str) -> torch.device:
