@@ -178,6 +178,21 @@ def test_transverse_plane_lies_behind_the_spine(patients, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("plane", "landmark"),
+    [("transverse_L2", "vertebra_L2"), ("transverse_L5", "vertebra_L5"), ("sagittal_L4", "vertebra_L4"),
+     ("kidney_left_long", "kidney_left"), ("liver", "liver"), ("gall_bladder", "gall_bladder")],
+)  # fmt: skip
+def test_image_plane_holds_the_structure_it_is_named_after(patients, seed, plane, landmark):
+    pose = plane_pose(patients[seed], plane)
+    lateral, elevation, depth = pose.inverse().apply(patients[seed].landmarks[landmark]).tolist()
+    assert abs(elevation) < 1.5e-3
+    assert abs(lateral) < 0.03 < depth < 0.14
+    normal = patients[seed].skin.normal(pose.translation[None])[0]
+    torch.testing.assert_close(pose.matrix()[:3, 2], -normal, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_ct_follows_the_tissues(patients, seed):
     ct, labels = patients[seed].ct.voxels[0].numpy(), labels_of(patients[seed])
     for tissue, low, high in (
