@@ -151,7 +151,7 @@ def main() -> None:
     print(f"{given.probe} point targets {time.perf_counter() - start:.0f} s", file=sys.stderr)
     out["speckle"] = speckle(given.probe, setup, 4 if given.quick else 60, rng)
     print(f"{given.probe} speckle {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    out |= cyst(given.probe, setup, 2 if given.quick else 30, rng)
+    out |= cyst(given.probe, setup, 2 if given.quick else 80, rng)
     print(f"{given.probe} cyst {time.perf_counter() - start:.0f} s", file=sys.stderr)
     np.savez(given.out, **out)
 

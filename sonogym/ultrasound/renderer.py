@@ -28,9 +28,9 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants`` (the
-    transducer at each frequency and focus of the configuration), ``config``, ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
+    (the transducer at each frequency and focus of the configuration), ``config``, ``bodies`` (one a patient),
+    ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 

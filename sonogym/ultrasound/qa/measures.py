@@ -28,7 +28,7 @@ def full_width(place: np.ndarray, profile: np.ndarray) -> float:
 
 
 def _crossing(place: np.ndarray, level: np.ndarray) -> float:
-    """Where ``level``, which starts at 0, first falls to -1; infinity in the direction of ``place`` if it never does."""
+    """Where ``level``, which starts at 0, first falls to -1; infinity towards the end of ``place`` if it never does."""
     below = np.flatnonzero(level <= -1.0)
     if not below.size:
         return math.copysign(math.inf, place[-1] - place[0])
