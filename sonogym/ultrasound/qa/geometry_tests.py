@@ -10,7 +10,15 @@ import torch
 from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
 from sonogym.ultrasound.qa import measures
 from sonogym.ultrasound.qa.phantom import Disc, Medium, sheet, slab
-from sonogym.ultrasound.qa.plan import AXIAL_SPACINGS, LATERAL_SPACINGS, LINES, NEAR_RANGES, Plan, near_wires
+from sonogym.ultrasound.qa.plan import (
+    AXIAL_SPACINGS,
+    LATERAL_SPACINGS,
+    LINES,
+    NEAR_RANGES,
+    Plan,
+    half_width,
+    near_wires,
+)
 from sonogym.ultrasound.qa.row import Row, at_most, within
 from sonogym.ultrasound.qa.scan import Scan, elevation_profile, samples_for, scan
 from sonogym.ultrasound.scan_conversion import ScanConverter
@@ -93,7 +101,10 @@ def elevation(transducer: Transducer) -> list[Row]:
     """Slice thickness: an opaque sheet seen edge-on while the probe slides past it, its own thickness taken off."""
     places = [share * transducer.depth for share in (0.3, 0.5, 0.8)]
     widths = [float(elevation_width(transducer, torch.tensor(place))) for place in places]
-    bodies = [sheet(place, _SHEET_SHARE * w, 1.5 * w) for place, w in zip(places, widths, strict=True)]
+    bodies = [
+        sheet(place, 0.25 * half_width(transducer, place), _SHEET_SHARE * w, 3.5 * w)
+        for place, w in zip(places, widths, strict=True)
+    ]
     shifts = np.array(widths)[:, None] * _SHIFTS
     samples = samples_for(transducer, transducer.depth, 3.2)
     profiles = elevation_profile(bodies, transducer, shifts, transducer.depth, samples)

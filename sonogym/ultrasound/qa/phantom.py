@@ -90,17 +90,19 @@ def slab(
     return _acoustic(np.repeat(labels[..., None], _ELEVATION_VOXELS, axis=2), start, pitch)
 
 
-def sheet(depth: float, half_thickness: float, reach: float) -> AcousticAnatomy:
+def sheet(depth: float, half_width: float, half_thickness: float, reach: float) -> AcousticAnatomy:
     """An opaque strip ``depth`` [m] below the face, as wide as the view and 2 ``half_thickness`` [m] long in elevation.
+
+    The voxels span ``half_width`` [m] on either side.
 
     ``reach`` [m] on either side in elevation is silent.
     """
     pitch = half_thickness / 4.0
-    along = 2 * round(reach / pitch)
+    across, along = 2 * round(half_width / pitch), 2 * round(reach / pitch)
     y = (np.arange(along) - 0.5 * (along - 1)) * pitch
-    labels = np.full((_ELEVATION_VOXELS, 3 * _SHEET_VOXELS, along), int(Medium.SILENT), np.uint8)
+    labels = np.full((across, 3 * _SHEET_VOXELS, along), int(Medium.SILENT), np.uint8)
     labels[:, _SHEET_VOXELS : 2 * _SHEET_VOXELS, np.abs(y) <= half_thickness] = int(Medium.WIRE)
-    return _acoustic(labels, (-0.5 * pitch, depth - (_SHEET_VOXELS - 0.5) * pitch, float(y[0])), pitch)
+    return _acoustic(labels, (-0.5 * (across - 1) * pitch, depth - (_SHEET_VOXELS - 0.5) * pitch, float(y[0])), pitch)
 
 
 def _acoustic(labels: np.ndarray, start: tuple[float, float, float], pitch: float) -> AcousticAnatomy:

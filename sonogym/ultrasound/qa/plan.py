@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sonogym.errors import InvalidInputError
 from sonogym.ultrasound.psf import lateral_width
 from sonogym.ultrasound.qa.phantom import GREY_DECIBELS, Disc, Medium
 from sonogym.ultrasound.transducer import Transducer
@@ -30,7 +31,8 @@ class Plan:
     """All [m], in the probe frame.
 
     ``wire`` radius of every wire; ``column`` (x, z) down the middle; ``row`` (x, z) across; ``axial_pairs`` and
-    ``lateral_pairs`` (x, z) of the middle of a pair, one for each spacing; ``cysts`` anechoic and ``grey`` discs.
+    ``lateral_pairs`` (x, z) of the middle of a pair, one for each spacing, ``pair_wires`` their wires; ``cysts``
+    anechoic and ``grey`` discs.
     """
 
     wire: float
@@ -42,20 +44,11 @@ class Plan:
     cysts: tuple[Disc, ...]
     grey: tuple[Disc, ...]
 
+    pair_wires: tuple[Place, ...]
+
     def wires(self) -> list[Disc]:
-        """Every wire. The lower wire of an axial pair stands beside the shadow of the upper one."""
-        aside = 1.1 * self.wire
-        pairs = [
-            (x + side * aside, z + 0.5 * side * gap)
-            for (x, z), gap in zip(self.axial_pairs, AXIAL_SPACINGS, strict=True)
-            for side in (-1.0, 1.0)
-        ]
-        sides = [
-            (x + 0.5 * side * gap, z)
-            for (x, z), gap in zip(self.lateral_pairs, LATERAL_SPACINGS, strict=True)
-            for side in (-1.0, 1.0)
-        ]
-        return wires([*self.column, *self.row, *pairs, *sides], self.wire)
+        """Every wire."""
+        return wires([*self.column, *self.row, *self.pair_wires], self.wire)
 
 
 def wires(places: list[Place], radius: float) -> list[Disc]:
@@ -64,20 +57,24 @@ def wires(places: list[Place], radius: float) -> list[Disc]:
 
 
 def make_plan(transducer: Transducer) -> Plan:
-    """The plan for a probe at its own depth."""
+    """The plan for a probe at its own depth; raises :class:`InvalidInputError` for a radial one."""
+    if transducer.kind == "radial":
+        raise InvalidInputError(f"probe {transducer.name!r} looks all round: the phantom has no place for it")
     depth = transducer.depth
     pitch = float(transducer.line_pitch(LINES, torch.tensor([depth]))[0])
     wire = max(THINNEST_WIRE, 0.6 * pitch)  # wide enough to be met by at least one line
     spacing = 10e-3 if depth >= 80e-3 else 5e-3
     deep = 0.55 * depth
     count = int(_USED * half_width(transducer, deep) / spacing)
+    axial, lateral = _axial(transducer, 0.35 * depth), _lateral(transducer, 0.65 * depth)
     return Plan(
         wire=wire,
         column=_column(transducer, wire),
         row=tuple((k * spacing, deep) for k in range(-count, count + 1) if k),
         row_spacing=spacing,
-        axial_pairs=_axial(transducer, 0.35 * depth),
-        lateral_pairs=_lateral(transducer, 0.65 * depth),
+        axial_pairs=axial,
+        lateral_pairs=lateral,
+        pair_wires=_pair_wires(transducer, wire, axial, lateral),
         cysts=_cysts(depth),
         grey=_grey(transducer),
     )
@@ -104,6 +101,22 @@ def _polar(transducer: Transducer, fraction: float, distance: float) -> Place:
     angle = fraction * transducer.field_of_view
     reach = transducer.radius + distance
     return reach * math.sin(angle), reach * math.cos(angle) - transducer.radius
+
+
+def _pair_wires(
+    transducer: Transducer, wire: float, axial: tuple[Place, ...], lateral: tuple[Place, ...]
+) -> tuple[Place, ...]:
+    """Pairs along, and across, the scan line of their middle. The far wire stands beside the shadow of the near one."""
+    ends = [(place, 2.2 * wire, gap) for place, gap in zip(axial, AXIAL_SPACINGS, strict=True)]
+    ends += [(place, gap, 0.0) for place, gap in zip(lateral, LATERAL_SPACINGS, strict=True)]
+    places = []
+    for (x, z), across, along in ends:
+        angle = 0.0 if transducer.kind == "linear" else math.atan2(x, z + transducer.radius)
+        cosine, sine = 0.5 * math.cos(angle), 0.5 * math.sin(angle)
+        places += [
+            (x + s * (across * cosine + along * sine), z + s * (along * cosine - across * sine)) for s in (-1, 1)
+        ]
+    return tuple(places)
 
 
 def _column(transducer: Transducer, wire: float) -> tuple[Place, ...]:
