@@ -284,12 +284,12 @@ def test_drawn_parameters_stay_within_their_ranges_and_differ():
     params, ranges = env.state.sim.params, env.task.config.randomization
     for name in ("gain", "tgc", "dynamic_range"):
         low, high = getattr(ranges, name)
-        value = getattr(params, name)
+        value = getattr(params.image, name)
         assert value.min() >= low
         assert value.max() <= high
         assert value.std() > 0.2 * (high - low)
     assert set(params.anatomy_index.tolist()) == {0, 1}
-    assert len(set(params.speckle_seed.tolist())) == len(set(params.noise_seed.tolist())) == 256
+    assert len(set(params.image.speckle_seed.tolist())) == len(set(params.image.noise_seed.tolist())) == 256
 
 
 def test_published_recipe_is_the_published_task():
@@ -302,7 +302,7 @@ def test_published_recipe_is_the_published_task():
     assert env.single_action_space.shape == (3,)
 
 
-@pytest.mark.parametrize("plane", ["transverse_L4", "kidney_left_long", "kidney_left_short"])
+@pytest.mark.parametrize("plane", ["transverse_L4", "kidney_left_long", "kidney_left_short", "spleen"])
 def test_every_plane_of_a_patient_has_a_goal_in_its_start_region(plane):
     task = task_of(plane=plane)
     points, goal = task.region.points, task.goals.pose.translation[:, None, None]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float, Int, UInt8
 from torch import Tensor
 
+from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
+from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
 BACKENDS = ("auto", "numba", "reference")
+_BY_TISSUE = ("scatter_offset", "attenuation_factor")
+_SHARED = ("depth", "line_position", "extent")  # fields of a frame that are the same for every environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,12 @@ class RenderConfig:
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
-    (None: half the axial resolution). Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
+    (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
+
+    ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
+    is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
+    variant costs about 16 bytes a sample and line for each thread, and its kernels.
+    Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
     lines: int = 512
@@ -42,6 +53,9 @@ class RenderConfig:
     penumbra: bool = True
     noise: bool = True
     lattice: float | None = None
+    steering: float = 0.0
+    frequency_factors: tuple[float, ...] = (1.0,)
+    focus_factors: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         require_between("lines", self.lines, 8, 4096)
@@ -52,8 +66,11 @@ class RenderConfig:
             require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
+        require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
+        check_factors("frequency_factors", self.frequency_factors)
+        check_factors("focus_factors", self.focus_factors)
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
@@ -66,7 +83,9 @@ class RenderParams:
     """What may differ between environments and frames.
 
     ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
-    tissue; ``noise_seed`` the receiver noise of this frame.
+    tissue; ``noise_seed`` the receiver noise of this frame. What is None is absent and costs nothing:
+    ``scatter_offset`` [dB] is added to the echogenicity of each tissue, ``attenuation_factor`` multiplies its
+    attenuation, ``variant`` is the beam used (see :class:`RenderConfig`; None: the first).
     """
 
     gain: Float[Tensor, " envs"]
@@ -74,6 +93,9 @@ class RenderParams:
     dynamic_range: Float[Tensor, " envs"]
     speckle_seed: Int[Tensor, " envs"]
     noise_seed: Int[Tensor, " envs"]
+    scatter_offset: Float[Tensor, "envs tissues"] | None = None
+    attenuation_factor: Float[Tensor, "envs tissues"] | None = None
+    variant: Int[Tensor, " envs"] | None = None
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -88,11 +110,23 @@ class RenderParams:
         )
 
     def __post_init__(self) -> None:
-        shapes = {tuple(value.shape) for value in vars(self).values()}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise InvalidInputError(f"render parameters must all have shape (envs,), got {sorted(shapes)}")
+        envs = self.gain.shape[:1]
+        for name, value in vars(self).items():
+            shape = (*envs, TISSUE_COUNT) if name in _BY_TISSUE else tuple(envs)
+            if value is not None and tuple(value.shape) != shape:
+                wanted = "(envs, tissues)" if name in _BY_TISSUE else "(envs,)"
+                raise InvalidInputError(
+                    f"{name} of the render parameters must have shape {wanted} = {shape}, got {tuple(value.shape)}"
+                )
         if not bool((self.dynamic_range > 0).all()):
             raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
+        if self.attenuation_factor is not None and not bool((self.attenuation_factor >= 0).all()):
+            raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
+
+    def __getitem__(self, rows: Int[Tensor, " picked"] | slice) -> RenderParams:
+        """The parameters of some environments."""
+        picked: dict[str, Any] = {name: value if value is None else value[rows] for name, value in vars(self).items()}
+        return RenderParams(**picked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +149,27 @@ class Frame:
     transmission: Float[Tensor, "envs samples lines"] | None = None
     extent: tuple[float, float, float, float] | None = None
 
+    @staticmethod
+    def gather(frames: Sequence[Frame], order: Int[Tensor, " envs"]) -> Frame:
+        """The environments of ``frames`` (of one renderer) one after another, then picked by ``order``."""
+        first = frames[0]
+        joined: dict[str, Any] = {
+            name: torch.cat([getattr(frame, name) for frame in frames])[order]
+            for name, value in vars(first).items()
+            if name not in _SHARED and value is not None
+        }
+        return dataclasses.replace(first, **joined)
 
+
+def check_factors(name: str, factors: tuple[float, ...]) -> None:
+    """Raise :class:`InvalidInputError` unless ``factors`` are some numbers in [.3, 3], 1 being the probe's own."""
+    if not factors:
+        raise InvalidInputError(f"{name} must hold at least one factor (1.0 is the probe's own), got {factors!r}")
+    for factor in factors:
+        require_between(name, factor, 0.3, 3.0, "", "factors of the probe's own value, not Hz or metres")
+
+
+@runtime_checkable
 class FrameRenderer(Protocol):
     """Anything that turns probe poses into frames: the physical renderer or a learned one."""
 

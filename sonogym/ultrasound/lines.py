@@ -28,7 +28,8 @@ class Lines:
     [m], ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in
     the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
-    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB].
+    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
+    ``tissue`` is :func:`step_table` for each environment, or one row for all.
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -46,6 +47,7 @@ class Lines:
     noise_seed: Int[Tensor, " envs"]
     level: Float[Tensor, "envs samples"]
     dynamic_range: Float[Tensor, " envs"]
+    tissue: Float[Tensor, "rows tissues 3"]
 
 
 def trace_lines(
@@ -94,7 +96,18 @@ def trace_lines(
         noise_seed=_word(params.noise_seed),
         level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
         dynamic_range=params.dynamic_range.float(),
+        tissue=_tissue(tables.tissue, params),
     )
+
+
+def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Tensor, "rows tissues 3"]:
+    """Scatter times 10^(offset / 20), transmission to the power of the factor: alpha times the factor."""
+    scatter, transmission, length = table[None].unbind(-1)
+    if params.scatter_offset is not None:
+        scatter = scatter * 10.0 ** (params.scatter_offset.to(table) / 20.0)
+    if params.attenuation_factor is not None:
+        transmission = transmission ** params.attenuation_factor.to(table)
+    return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
 
 
 def _matrix(pose: Pose) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:
