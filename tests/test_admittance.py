@@ -1,5 +1,4 @@
-"""Force control along the normal. V22 runs over the grid of the design page. Mutations seen to fail: explicit Euler,
-mass times ten, damping a tenth, latency ignored, sign of the error, stop not kept, bias left out of the reading."""
+"""Force control along the normal. V22 runs over the grid of the design page."""
 
 import math
 
