@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonogym.errors import InvalidInputError
 from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, Acoustics, interface_table, shadow_table, step_table
 from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.postprocess import REFERENCE_LEVEL, TGC_ABDOMEN
@@ -24,6 +25,7 @@ NOISE_LEVEL = 10.0 ** (-76.0 / 20.0)  # receiver noise relative to unattenuated 
 SUBSAMPLES = 32  # places between two samples at which an interface may be put
 _REACH = 1.3  # widths of a Gaussian kept on either side: cut at 1 % of its peak
 _PENUMBRA, _PENUMBRA_DEPTH = 0.7e-3, 15e-3  # m: blur of shadows across lines, reached at this depth (design)
+_WORDS = 2**30  # over which the words that decide on a scatterer are spread
 _FOUR_LN_2 = 4.0 * math.log(2.0)
 
 
@@ -32,11 +34,12 @@ class BeamTables:
     """Tables read by both paths; float32 unless said. Rows follow samples.
 
     ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse, ``overlap``
-    its autocorrelation; ``splat`` (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps)
-    half kernels; ``radius`` int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale;
-    ``penumbra`` and ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane``
-    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`;
-    ``shadow`` :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white.
+    its autocorrelation; ``occupied`` of :func:`speckle.scatterers`; ``splat`` (SUBSAMPLES + 1, taps) the pulse placed
+    between samples; ``lateral`` (samples, taps) half kernels; ``radius`` int64 their lengths; ``row`` (samples, 3):
+    scatter scale, interface scale, noise scale; ``penumbra`` and ``penumbra_radius``: half kernels that blur shadows;
+    ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2): weight of interfaces and of scatter; ``tissue``
+    :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow`` :func:`shadow_table`; ``texture`` (256,);
+    ``reference`` the envelope shown as white.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -44,6 +47,7 @@ class BeamTables:
     lattice: float
     axial: Float[Tensor, " taps"]
     overlap: Float[Tensor, " taps"]
+    occupied: int
     splat: Float[Tensor, "places taps"]
     lateral: Float[Tensor, "samples lateral_taps"]
     radius: Int[Tensor, " samples"]
@@ -83,8 +87,10 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     axial = _gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, _scatter_pulse(pulse, lattice))
     pitch = transducer.line_pitch(config.lines, ranges)
     width = torch.maximum(lateral_width(transducer, ranges), 1.5 * pitch)
+    present = _present(transducer, config, lattice, pulse, step)
     lateral, radius = _half_kernels(width, pitch, config.lines)
     elevation, plane = _planes(transducer, ranges, config.planes)
+    share, ones = (present * _plane_power(elevation, plane[:, 1], lattice)).rsqrt(), torch.ones_like(ranges)
     aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
     tissue = step_table(acoustics, transducer.center_frequency, step, SPEED_OF_SOUND)
     pair = interface_table(acoustics, aperture, config.walls)
@@ -98,7 +104,8 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         splat=_splat(pulse, step),
         lateral=lateral,
         radius=radius,
-        row=_row_scales(axial, lateral, pitch, lattice, config.noise),
+        row=_row_scales(axial, lateral, pitch, lattice, config.noise) * torch.stack((share, ones, ones), dim=1),
+        occupied=0 if config.scatterers is None else round(present * _WORDS),
         penumbra=penumbra,
         penumbra_radius=penumbra_radius,
         elevation=elevation,
@@ -121,6 +128,25 @@ def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float
     return (
         tables.overlap * linear_correlation(along) * nearest_correlation(across[0]) * nearest_correlation(across[1])
     ).sum(-1)
+
+
+def _present(transducer: Transducer, config: RenderConfig, lattice: float, pulse: float, step: float) -> float:
+    """Share of lattice points that scatter: ``scatterers`` in pulse x beam width at the transmit focus; None is all.
+
+    Points between scan lines, or more than a lattice cell off every sample, are never read and so do not count.
+    """
+    if config.scatterers is None:
+        return 1.0
+    focus = torch.tensor([transducer.transmit_focus])
+    pitch = float(transducer.line_pitch(config.lines, focus))
+    beam = max(float(lateral_width(transducer, focus)), 1.5 * pitch)
+    share = config.scatterers * max(lattice, 0.5 * step) * max(lattice, pitch) / (pulse * beam)
+    if share > 1.0:
+        raise InvalidInputError(
+            f"scatterers must be <= {config.scatterers / share:.2g} a resolution cell on this grid, got "
+            f"{config.scatterers}; choose a smaller lattice and more lines, or None for fully developed speckle"
+        )
+    return share
 
 
 def _overlap(taps: Tensor) -> Tensor:
@@ -194,6 +220,12 @@ def _planes(transducer: Transducer, ranges: Tensor, planes: int) -> tuple[Tensor
     elevation = torch.from_numpy(nodes).float()[:, None] * scale
     weight = torch.stack((torch.from_numpy(weights), torch.from_numpy(weights / np.sqrt((weights**2).sum()))), dim=1)
     return elevation, weight.float()
+
+
+def _plane_power(elevation: Tensor, weight: Tensor, lattice: float) -> Float[Tensor, " samples"]:
+    """Power of scatter summed over planes: neighbours closer than a lattice cell read the same scatterers."""
+    between = elevation[:, None] - elevation
+    return ((weight[:, None] * weight)[..., None] * nearest_correlation(between / lattice)).sum((0, 1))
 
 
 def display_reference(transducer: Transducer) -> float:

@@ -32,6 +32,9 @@ class RenderConfig:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
     (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
+    ``scatterers`` makes speckle sparse: that many of equal strength in a resolution cell (pulse x beam width at the
+    transmit focus), at the same mean power; None is fully developed speckle. The number holds where the image plane
+    lies along the voxel axes, on a lattice <= 1/4 of the cell's sides.
 
     ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
     is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
@@ -53,6 +56,7 @@ class RenderConfig:
     penumbra: bool = True
     noise: bool = True
     lattice: float | None = None
+    scatterers: float | None = None
     steering: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
@@ -67,6 +71,8 @@ class RenderConfig:
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
         require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
+        if self.scatterers is not None:
+            require_between("scatterers", self.scatterers, 0.05, 100.0, "a resolution cell")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         check_factors("frequency_factors", self.frequency_factors)

@@ -15,7 +15,7 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix
+from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
@@ -192,8 +192,8 @@ class _Plane:
         across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
         word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
         prime = lines.primes[:, :1]
-        near = torch.stack(complex_normal(mix(word ^ ((whole.long() * prime) & MASK))))
-        far = torch.stack(complex_normal(mix(word ^ (((whole.long() + 1) * prime) & MASK))))
+        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
+        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
         scatter = strength * ((1.0 - share) * near + share * far)
         return scatter + self._noise(k) if self.number == 0 else scatter
 

@@ -31,9 +31,10 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``variants`` (the transducer at each frequency and focus
-    of the configuration), ``config``, ``converter`` (None without images), ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
+    (the transducer at each frequency and focus of the configuration), ``config``, ``converter`` (None without images),
+    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not
+    depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -43,13 +44,15 @@ class Renderer:
         probe: str | Transducer,
         config: RenderConfig | None = None,
         device: str = "cpu",
+        tissues: str = "default",
     ) -> None:
         self.config = config or RenderConfig()
         self.device = check_device(device)
         self.backend = _backend(self.config.backend, self.device)
+        self._table = load_acoustics_table(tissues)
         probe = load_probe(probe) if isinstance(probe, str) else probe
         self.transducer = replace(probe, steering=self.config.steering)
-        baked = [_acoustic(patient, self.config.pitch) for patient in patients]
+        baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
@@ -76,7 +79,7 @@ class Renderer:
             probe.driven(frequency, focus)
             for frequency, focus in itertools.product(config.frequency_factors, config.focus_factors)
         )
-        self._tables = [beam_tables(beam, config, load_acoustics_table()).to(self.device) for beam in self.variants]
+        self._tables = [beam_tables(beam, config, self._table).to(self.device) for beam in self.variants]
         self._overlap = _overlap(self._tables, config.lines) if probe.kind == "radial" else 0
         order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
         origin, direction = probe.scanlines(config.lines)
@@ -159,10 +162,16 @@ class Renderer:
         return ScanConverter(self.transducer, config.lines, config.samples, self.depth, height, width, str(self.device))
 
 
-def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> AcousticAnatomy:
+def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float, tissues: str) -> AcousticAnatomy:
     if isinstance(patient, AcousticAnatomy):
         return patient
-    return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
+    if isinstance(patient, Anatomy):
+        return bake(patient, pitch, load_acoustics_table(tissues))
+    if tissues != "default":
+        raise InvalidInputError(
+            f"patients by name are baked with the default tissues, got {tissues!r}: pass an anatomy"
+        )
+    return load_acoustic(patient, pitch)
 
 
 def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
