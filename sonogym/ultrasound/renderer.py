@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -19,8 +20,9 @@ from sonogym.ultrasound.beam import BeamTables, beam_tables
 from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
-from sonogym.ultrasound.reference import render_reference
+from sonogym.ultrasound.reference import decibels, display, render_reference
 from sonogym.ultrasound.scan_conversion import ScanConverter
+from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
 
 
@@ -44,7 +46,8 @@ class Renderer:
         self.config = config or RenderConfig()
         self.transducer = load_probe(probe) if isinstance(probe, str) else probe
         self.device = _device(device)
-        self.backend = _backend(self.config.backend, self.device)
+        self.backend = _backend(self.config, self.device)
+        self._rule = RULES[self.config.sampling, self.config.speckle]
         baked = [_acoustic(patient, self.config.pitch) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
@@ -86,7 +89,7 @@ class Renderer:
             pose, index, params, self.variants[variant], self._scanlines,
             self._tables[variant], self.voxels, self.skin if self.config.contact else None,
         )  # fmt: skip
-        return self._frame(*self._run(variant, lines))
+        return self._frame(self._run(variant, lines))
 
     def _check(self, pose: Pose, index: Tensor, params: RenderParams) -> None:
         envs = len(index)
@@ -106,30 +109,46 @@ class Renderer:
                 f"focus_factors make variants"
             )
 
-    def _run(self, variant: int, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Beam, iq, labels, transmission; what no output asks for may be empty."""
+    def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
+        """Fields of a frame; those that are not asked for may be missing."""
         fused = self._fused[variant]
-        if fused is None:
-            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables[variant])
-            return beam, iq, field.labels, field.transmission
-        wanted = self.config.outputs
-        keep, keep_iq = "labels" in wanted or "transmission" in wanted, "iq" in wanted or "envelope" in wanted
-        beam, iq, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
-        return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
+        return self._run_reference(lines, self._tables[variant]) if fused is None else self._run_fused(fused, lines)
 
-    def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
+    def _run_reference(self, lines: Lines, tables: BeamTables) -> dict[str, Tensor | None]:
+        seen = render_reference(self.voxels.flat, lines, tables, self._rule)
+        return {
+            "beam": display(seen.decibels, lines.dynamic_range),
+            "iq": seen.iq,
+            "envelope": seen.power.sqrt() if seen.iq is None else seen.iq.abs(),
+            "decibels": seen.decibels,
+            "labels": seen.field.labels,
+            "transmission": seen.field.transmission,
+        }
+
+    def _run_fused(self, fused: FusedRenderer, lines: Lines) -> dict[str, Tensor | None]:
+        wanted = set(self.config.outputs)
+        keep, keep_iq = bool(wanted & {"labels", "transmission"}), bool(wanted & {"iq", "envelope", "decibels"})
+        beam, parts, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
+        seen: dict[str, Tensor | None] = {"beam": beam}
+        if keep:
+            seen |= {"labels": labels, "transmission": transmission}
+        if keep_iq:
+            iq = torch.view_as_complex(parts)
+            seen |= {"iq": iq, "envelope": iq.abs(), "decibels": decibels(parts.square().sum(-1), lines)}
+        return seen
+
+    def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
         wanted, converter = self.config.outputs, self._converter
         linear = self.transducer.kind == "linear"
+        beam = cast(Tensor, seen.pop("beam"))[:, None]
+        kept: dict[str, Any] = {name: value for name, value in seen.items() if name in wanted}
         return Frame(
-            beam=beam[:, None],
+            beam=beam,
             depth=self._tables[0].ranges,
             line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
-            iq=iq if "iq" in wanted else None,
-            envelope=iq.abs() if "envelope" in wanted else None,
-            image=None if converter is None else converter(beam[:, None]),
-            labels=labels if "labels" in wanted else None,
-            transmission=transmission if "transmission" in wanted else None,
+            image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
+            **kept,
         )
 
     def _fused_path(self, tables: BeamTables) -> FusedRenderer | None:
@@ -158,9 +177,10 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _backend(name: str, device: torch.device) -> str:
+def _backend(config: RenderConfig, device: torch.device) -> str:
+    name = config.backend
     if name == "auto":
-        return "numba" if device.type == "cpu" else "reference"
+        return "numba" if device.type == "cpu" and config.sampling == "nearest" else "reference"
     if name == "numba" and device.type != "cpu":
         raise InvalidInputError(f"backend 'numba' renders on 'cpu', got device {device}; use backend 'auto'")
     return name
