@@ -1,8 +1,4 @@
-"""What is drawn of scanner and tissue: each draw does what its name says, in both paths, and can be replayed.
-
-Mutations seen to fail: offset / 10; attenuation factor multiplied instead of raised; the first environment's tissues
-for all; frames of a mixed batch left in the order of their beams; focus and frequency exchanged; draws from one stream.
-"""
+"""What is drawn of scanner and tissue: each draw does what its name says, in both paths, and can be replayed."""
 
 import dataclasses
 import math

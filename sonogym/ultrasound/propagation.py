@@ -72,6 +72,8 @@ def reflection(
 class Plane:
     """One elevation plane on its way down; the state is (envs, lines). Tissue is that of the nearest voxel."""
 
+    furthest_shift = FURTHEST_SHIFT
+
     def __init__(self, voxels: Tensor, lines: Lines, tables: BeamTables, number: int) -> None:
         self.voxels, self.lines, self.tables, self.number = voxels, lines, tables, number
         self.depth = torch.full_like(lines.coupling, 0.5 * tables.step)
@@ -146,7 +148,7 @@ class Plane:
         cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
         cosine = torch.where(norm2 > 1e-3, cosine, torch.ones_like(cosine))
         slope = (gradient * direction).sum(-1)
-        limit = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        limit = (0.5 * advance).clamp_min(self.furthest_shift)
         shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
         row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)

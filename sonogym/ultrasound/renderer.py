@@ -102,11 +102,19 @@ class Renderer:
             raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
         if self.device.type == "cpu" and envs and not 0 <= int(index.min()) <= int(index.max()) < len(self.bodies):
             raise InvalidInputError(f"anatomy_index must be in 0 .. {len(self.bodies) - 1}, got {index.tolist()}")
+        self._check_gradients(pose, params)
         variant, count = params.variant, len(self.variants)
         if variant is not None and envs and not 0 <= int(variant.min()) <= int(variant.max()) < count:
             raise InvalidInputError(
                 f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
                 f"focus_factors make variants"
+            )
+
+    def _check_gradients(self, pose: Pose, params: RenderParams) -> None:
+        inputs = (pose.quaternion, pose.translation, *vars(params).values())
+        if self.config.sampling == "nearest" and any(value is not None and value.requires_grad for value in inputs):
+            raise InvalidInputError(
+                "gradients need RenderConfig(sampling='trilinear'), got 'nearest'; or detach the input"
             )
 
     def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:

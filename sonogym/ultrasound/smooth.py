@@ -21,10 +21,14 @@ _REACH = 2.0  # widths of a pulse kept on either side: cut at 1.5e-5 of its peak
 class SmoothPlane(Plane):
     """Tissue blended from the eight voxels around a point; echoes and losses of interfaces at their exact place."""
 
+    furthest_shift = 3e-3  # m: an interface stays where it is when another voxel becomes the nearest
+
     def __init__(self, voxels: Tensor, lines: Lines, tables: BeamTables, number: int) -> None:
         super().__init__(voxels, lines, tables, number)
         self.owed = torch.ones_like(self.passed)  # what interfaces just below the last sample still take
         self.last_step = self.this_step = torch.ones_like(self.passed)  # transmission to this sample, and to the next
+        scattering, transmission, length = lines.tissue.unbind(-1)
+        self.rates = torch.stack((scattering, transmission.log(), length), dim=-1)
         self.pulses: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def march(self) -> Field:
@@ -44,22 +48,18 @@ class SmoothPlane(Plane):
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The nearest label; amplitude, attenuation rate and length of a step weighted by nearness to 8 voxels."""
-        shape, stride = self.lines.shape[..., None], self.lines.stride[..., None]
-        held = torch.minimum(place.clamp_min(0.0), (shape - 1).to(place))
-        base = torch.minimum(held.long(), (shape - 2).clamp_min(0))
-        upper = held - base
-        start = self.lines.start[:, None] + (base * stride).sum(1)
-        blend: Tensor = torch.zeros((), device=place.device)
-        for bits in CORNERS:
-            offset = sum(stride[:, axis] for axis in range(3) if bits[axis])
-            word = self.voxels[start + offset]
-            table = self.lines.tissue[self.row_of_tissue, word[..., 0].long()]
-            amplitude = table[..., 0] * self.tables.texture[word[..., 3].long()]
-            values = torch.stack((amplitude, table[..., 1].log(), table[..., 2]))
-            weight = math.prod(upper[:, axis] if bits[axis] else 1.0 - upper[:, axis] for axis in range(3))
-            blend = blend + weight * values
-        self.this_step = blend[1].exp()
-        return self._nearest(place)[..., 0].long(), blend[0], self.this_step, blend[2]
+        lines, bits = self.lines, torch.tensor(CORNERS, device=place.device)
+        top = lines.shape[..., None] - 1
+        held = torch.minimum(place.clamp_min(0.0), top.to(place))
+        base = torch.minimum(held.long(), (top - 1).clamp_min(0))
+        upper = (held - base)[:, None]
+        weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
+        start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
+        word = self.voxels[start[:, None] + (lines.stride @ bits.T)[..., None]]
+        amplitude, rate, length = self.rates[self.row_of_tissue[..., None], word[..., 0].long()].unbind(-1)
+        amplitude = (weight * amplitude * self.tables.texture[word[..., 3].long()]).sum(1)
+        self.this_step = (weight * rate).sum(1).exp()
+        return self._nearest(place)[..., 0].long(), amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Sound is met where the interface lies, and lost over the sample after it, not all at one sample."""
