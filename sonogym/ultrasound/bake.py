@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
 from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
-from sonogym.anatomy.library import load_patient, resolve_patients
+from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
 from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
+from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_bytes
@@ -122,11 +123,13 @@ def _single(name: str) -> str:
 
 
 def _cache_file(name: str, pitch: float) -> Path:
-    folder = Path(name)
-    source: object = [name, PATIENTS_VERSION]
+    original, _, warp = name.partition(WARP)
+    folder = Path(original)
+    source: list[object] = [original, PATIENTS_VERSION]
     if anatomy_file(folder).is_file():
         status = anatomy_file(folder).stat()
         source = [str(folder.resolve()), status.st_size, status.st_mtime_ns]
+    source += [warp, WARPS_VERSION] if warp else []
     key = content_digest(source, pitch, VERSION, load_acoustics_table().digest)
     return cache_folder() / "acoustic" / f"{key}.safetensors"
 

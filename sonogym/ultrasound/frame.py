@@ -14,6 +14,7 @@ from torch import Tensor
 from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
+from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "decibels", "envelope", "image", "iq", "labels", "transmission")
 BACKENDS = ("auto", "numba", "reference")
@@ -31,7 +32,7 @@ class RenderConfig:
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
-    (None: half the axial resolution).
+    (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
 
     ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
     is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
@@ -57,6 +58,7 @@ class RenderConfig:
     penumbra: bool = True
     noise: bool = True
     lattice: float | None = None
+    steering: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
     sampling: str = "nearest"
@@ -71,6 +73,7 @@ class RenderConfig:
             require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
+        require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         check_factors("frequency_factors", self.frequency_factors)

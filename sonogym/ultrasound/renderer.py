@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -21,6 +23,7 @@ from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
 from sonogym.ultrasound.reference import decibels, display, render_reference
+from sonogym.ultrasound.requests import check_device, check_reach, check_request
 from sonogym.ultrasound.scan_conversion import ScanConverter
 from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
@@ -31,8 +34,8 @@ class Renderer:
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer. Attributes: ``transducer``, ``variants`` (the transducer at each frequency and focus
-    of the configuration), ``config``, ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The
-    frame of an environment does not depend on the rest of the batch.
+    of the configuration), ``config``, ``converter`` (None without images), ``bodies`` (one a patient), ``voxels`` and
+    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -44,26 +47,45 @@ class Renderer:
         device: str = "cpu",
     ) -> None:
         self.config = config or RenderConfig()
-        self.transducer = load_probe(probe) if isinstance(probe, str) else probe
-        self.device = _device(device)
+        self.device = check_device(device)
         self.backend = _backend(self.config, self.device)
         self._rule = RULES[self.config.sampling, self.config.speckle]
+        probe = load_probe(probe) if isinstance(probe, str) else probe
+        self.transducer = replace(probe, steering=self.config.steering)
         baked = [_acoustic(patient, self.config.pitch) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
-        self.depth = self.config.depth or self.transducer.depth
+        self._build()
+
+    def with_config(self, config: RenderConfig) -> Renderer:
+        """This renderer with other settings; patients are shared and stay baked as they are, so ``pitch`` must agree.
+
+        Raises :class:`InvalidInputError` for another ``pitch`` or backend.
+        """
+        if (config.pitch, config.backend) != (self.config.pitch, self.config.backend):
+            raise InvalidInputError("pitch and backend belong to the patients as they are held: make a new renderer")
+        other = copy.copy(self)
+        other.config = config
+        other.transducer = replace(self.transducer, steering=config.steering)
+        other._build()
+        return other
+
+    def _build(self) -> None:
+        """Everything that depends on the probe and the settings, and on no pose."""
+        config, probe = self.config, self.transducer
+        self.depth = config.depth or probe.depth
         self.variants = tuple(
-            self.transducer.driven(frequency, focus)
-            for frequency, focus in itertools.product(self.config.frequency_factors, self.config.focus_factors)
+            probe.driven(frequency, focus)
+            for frequency, focus in itertools.product(config.frequency_factors, config.focus_factors)
         )
-        self._tables = [
-            beam_tables(beam, self.config, load_acoustics_table()).to(self.device) for beam in self.variants
-        ]
-        origin, direction = self.transducer.scanlines(self.config.lines)
-        self._scanlines = (origin.to(self.device), direction.to(self.device))
+        self._tables = [beam_tables(beam, config, load_acoustics_table()).to(self.device) for beam in self.variants]
+        self._overlap = _overlap(self._tables, config.lines) if probe.kind == "radial" else 0
+        order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
+        origin, direction = probe.scanlines(config.lines)
+        self._scanlines = (origin[order].to(self.device), direction[order].to(self.device))
         self._fused = [self._fused_path(tables) for tables in self._tables]
-        self._converter = self._scan_converter()
+        self.converter = self._scan_converter()
 
     def render(
         self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
@@ -71,7 +93,12 @@ class Renderer:
         """Frames of ``patient_from_probe`` (envs,) in the patients that ``anatomy_index`` (envs,) picks."""
         envs = len(anatomy_index)
         params = params or RenderParams.default(envs)
-        self._check(patient_from_probe, anatomy_index, params)
+        on_host = self.device.type == "cpu"
+        counts = (len(self.bodies), len(self.variants))
+        check_request(patient_from_probe, anatomy_index, params, counts, on_host)
+        self._check_gradients(patient_from_probe, params)
+        if on_host:
+            check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
         if len(self.variants) == 1 or params.variant is None:
             return self._render_variant(0, patient_from_probe, anatomy_index, params)
         order = params.variant.argsort(stable=True)
@@ -85,36 +112,18 @@ class Renderer:
 
     def _render_variant(self, variant: int, pose: Pose, index: Int[Tensor, " envs"], params: RenderParams) -> Frame:
         """Frames of environments that share one beam."""
+        in_contact = self.config.contact and not self.transducer.inserted
         lines = trace_lines(
             pose, index, params, self.variants[variant], self._scanlines,
-            self._tables[variant], self.voxels, self.skin if self.config.contact else None,
+            self._tables[variant], self.voxels, self.skin if in_contact else None,
         )  # fmt: skip
         return self._frame(self._run(variant, lines))
-
-    def _check(self, pose: Pose, index: Tensor, params: RenderParams) -> None:
-        envs = len(index)
-        if pose.translation.shape != (envs, 3):
-            raise InvalidInputError(
-                f"patient_from_probe must have batch shape ({envs},) like anatomy_index, got "
-                f"{tuple(pose.translation.shape[:-1])}"
-            )
-        if params.gain.shape != (envs,):
-            raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
-        if self.device.type == "cpu" and envs and not 0 <= int(index.min()) <= int(index.max()) < len(self.bodies):
-            raise InvalidInputError(f"anatomy_index must be in 0 .. {len(self.bodies) - 1}, got {index.tolist()}")
-        self._check_gradients(pose, params)
-        variant, count = params.variant, len(self.variants)
-        if variant is not None and envs and not 0 <= int(variant.min()) <= int(variant.max()) < count:
-            raise InvalidInputError(
-                f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
-                f"focus_factors make variants"
-            )
 
     def _check_gradients(self, pose: Pose, params: RenderParams) -> None:
         inputs = (pose.quaternion, pose.translation, *vars(params).values())
         if self.config.sampling == "nearest" and any(value is not None and value.requires_grad for value in inputs):
             raise InvalidInputError(
-                "gradients need RenderConfig(sampling='trilinear'), got 'nearest'; or detach the input"
+                "gradients need RenderConfig(sampling='trilinear'); else detach poses and parameters"
             )
 
     def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
@@ -141,15 +150,20 @@ class Renderer:
         if keep:
             seen |= {"labels": labels, "transmission": transmission}
         if keep_iq:
-            iq = torch.view_as_complex(parts)
-            seen |= {"iq": iq, "envelope": iq.abs(), "decibels": decibels(parts.square().sum(-1), lines)}
+            seen["iq"] = torch.view_as_complex(parts)
+        if "envelope" in wanted:
+            seen["envelope"] = torch.view_as_complex(parts).abs()
+        if "decibels" in wanted:
+            seen["decibels"] = decibels(parts.square().sum(-1), lines)
         return seen
 
     def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
-        wanted, converter = self.config.outputs, self._converter
+        wanted, converter = {"beam", *self.config.outputs}, self.converter
         linear = self.transducer.kind == "linear"
-        beam = cast(Tensor, seen.pop("beam"))[:, None]
-        kept: dict[str, Any] = {name: value for name, value in seen.items() if name in wanted}
+        kept: dict[str, Any] = {
+            name: value if value is None else self._once_round(value) for name, value in seen.items() if name in wanted
+        }
+        beam = kept.pop("beam")[:, None]
         return Frame(
             beam=beam,
             depth=self._tables[0].ranges,
@@ -159,10 +173,14 @@ class Renderer:
             **kept,
         )
 
+    def _once_round(self, values: Tensor) -> Tensor:
+        """The lines (last axis) of a closed circle without those marched twice."""
+        return values[..., self._overlap : -self._overlap].contiguous() if self._overlap else values
+
     def _fused_path(self, tables: BeamTables) -> FusedRenderer | None:
         if self.backend == "reference":
             return None
-        return FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, self.config.lines)
+        return FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, len(self._scanlines[0]))
 
     def _scan_converter(self) -> ScanConverter | None:
         if "image" not in self.config.outputs:
@@ -178,11 +196,9 @@ def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> Acousti
     return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
 
 
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError(f"device {name!r} is not available on this machine; use 'cpu'")
-    return device
+def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
+    """Lines of a closed circle marched twice on either side, so that both blurs find the true neighbours there."""
+    return min(max(int(one.radius.max()) + int(one.penumbra_radius.max()) for one in tables), lines)
 
 
 def _backend(config: RenderConfig, device: torch.device) -> str:
