@@ -33,17 +33,19 @@ _FOUR_LN_2 = 4.0 * math.log(2.0)
 class BeamTables:
     """Tables read by both paths; float32 unless said. Rows follow samples.
 
-    ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse, ``overlap``
-    its autocorrelation; ``occupied`` of :func:`speckle.scatterers`; ``splat`` (SUBSAMPLES + 1, taps) the pulse placed
-    between samples; ``lateral`` (samples, taps) half kernels; ``radius`` int64 their lengths; ``row`` (samples, 3):
-    scatter scale, interface scale, noise scale; ``penumbra`` and ``penumbra_radius``: half kernels that blur shadows;
-    ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2): weight of interfaces and of scatter; ``tissue``
-    :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow`` :func:`shadow_table`; ``texture`` (256,);
+    ``ranges`` (samples,) [m]; ``step`` [m]; ``pulse`` [m] full width; ``lattice`` [m] of the scatterers; ``axial``
+    taps of the pulse, ``overlap`` its autocorrelation; ``occupied`` of :func:`speckle.scatterers`; ``splat``
+    (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius``
+    int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
+    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
+    weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
+    :func:`shadow_table`; ``texture`` (256,);
     ``reference`` the envelope shown as white.
     """
 
     ranges: Float[Tensor, " samples"]
     step: float
+    pulse: float
     lattice: float
     axial: Float[Tensor, " taps"]
     overlap: Float[Tensor, " taps"]
@@ -62,11 +64,11 @@ class BeamTables:
     texture: Float[Tensor, "256"]
     reference: float
 
-    def to(self, device: torch.device) -> BeamTables:
-        """The tables on ``device``; kernel lengths stay on the CPU, which loops over them."""
+    def to(self, target: torch.device | torch.dtype) -> BeamTables:
+        """The tables on a device or in a precision; kernel lengths stay on the CPU, which loops over them."""
         stay = ("radius", "penumbra_radius")
         moved: dict[str, Any] = {
-            name: value.to(device)
+            name: value.to(target)
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name not in stay
         }
@@ -84,7 +86,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     step = depth / config.samples
     pulse = max(axial_width(transducer), 3.0 * step)
     lattice = config.lattice or 0.5 * pulse
-    axial = _gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, _scatter_pulse(pulse, lattice))
+    axial = gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, _scatter_pulse(pulse, lattice))
     pitch = transducer.line_pitch(config.lines, ranges)
     width = torch.maximum(lateral_width(transducer, ranges), 1.5 * pitch)
     present = _present(transducer, config, lattice, pulse, step)
@@ -98,6 +100,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     return BeamTables(
         ranges=ranges,
         step=step,
+        pulse=pulse,
         lattice=lattice,
         axial=axial,
         overlap=_overlap(axial),
@@ -155,7 +158,7 @@ def _overlap(taps: Tensor) -> Tensor:
     return torch.stack(values) * torch.tensor([1.0] + [2.0] * (len(taps) - 1))
 
 
-def _gaussian(offset: Tensor, width: float | Tensor) -> Tensor:
+def gaussian(offset: Tensor, width: float | Tensor) -> Tensor:
     """Gaussian of -6 dB full width ``width``, peak 1."""
     return torch.exp(-_FOUR_LN_2 * (offset / width) ** 2)
 
@@ -167,7 +170,7 @@ def _taps(width: float, step: float) -> int:
 def _splat(pulse: float, step: float) -> Float[Tensor, "places taps"]:
     reach = _taps(pulse, step)
     place = torch.arange(SUBSAMPLES + 1) / SUBSAMPLES - 0.5
-    return _gaussian((torch.arange(-reach, reach + 1) - place[:, None]) * step, pulse)
+    return gaussian((torch.arange(-reach, reach + 1) - place[:, None]) * step, pulse)
 
 
 def _scatter_pulse(pulse: float, lattice: float) -> float:
@@ -182,7 +185,7 @@ def _half_kernels(width: Tensor, pitch: Tensor, lines: int) -> tuple[Tensor, Ten
     """
     radius = (_REACH * width / pitch).ceil().long().clamp_max(lines - 1)
     offset = torch.arange(int(radius.max()) + 1)
-    taps = _gaussian(offset * pitch[:, None], width[:, None])
+    taps = gaussian(offset * pitch[:, None], width[:, None])
     return torch.where(offset <= radius[:, None], taps, torch.zeros_like(taps)), radius
 
 

@@ -16,8 +16,9 @@ from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 from sonogym.ultrasound.transducer import MAX_STEERING
 
-OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
+OUTPUTS = ("beam", "decibels", "envelope", "image", "iq", "labels", "transmission")
 BACKENDS = ("auto", "numba", "reference")
+SAMPLINGS = ("nearest", "trilinear")
 _BY_TISSUE = ("scatter_offset", "attenuation_factor")
 _SHARED = ("depth", "line_position", "extent")  # fields of a frame that are the same for every environment
 
@@ -39,6 +40,10 @@ class RenderConfig:
     ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
     is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
     variant costs about 16 bytes a sample and line for each thread, and its kernels.
+
+    ``sampling="trilinear"`` makes a frame differentiable (docs/differentiable.md): tissue is the blend of the eight
+    voxels around a point instead of the nearest one's, and echoes lie at their exact place. ``speckle=False`` then
+    shows the mean power over all scatterers. Both are the reference's: the kernel has neither.
     Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
@@ -60,6 +65,8 @@ class RenderConfig:
     steering: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
+    sampling: str = "nearest"
+    speckle: bool = True
 
     def __post_init__(self) -> None:
         require_between("lines", self.lines, 8, 4096)
@@ -82,6 +89,17 @@ class RenderConfig:
                 raise unknown_name("output", name, OUTPUTS)
         if self.backend not in BACKENDS:
             raise unknown_name("backend", self.backend, BACKENDS)
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise unknown_name("sampling", self.sampling, SAMPLINGS)
+        if self.sampling == "trilinear" and self.backend == "numba":
+            raise InvalidInputError("sampling 'trilinear' needs backend 'reference' (or 'auto'), got 'numba'")
+        if not self.speckle and self.sampling != "trilinear":
+            raise InvalidInputError("speckle=False needs sampling 'trilinear', got 'nearest'")
+        if not self.speckle and "iq" in self.outputs:
+            raise InvalidInputError("outputs cannot hold 'iq' where speckle=False: a mean power has no phase")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +158,9 @@ class Frame:
     """Rendered frames. Rows are depth; fields not asked for are None.
 
     ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
-    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,)
-    and ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or place [m].
+    unattenuated liver. ``decibels``: level relative to white, before it is clipped. ``transmission``: two-way pressure
+    transmission. ``labels``: tissue ids. ``depth`` (samples,) and ``line_position`` (lines,) are the beam's metric
+    axes: apparent depth [m], and angle [rad] or place [m].
     ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
     """
 
@@ -150,6 +169,7 @@ class Frame:
     line_position: Float[Tensor, " lines"]
     iq: Complex[Tensor, "envs samples lines"] | None = None
     envelope: Float[Tensor, "envs samples lines"] | None = None
+    decibels: Float[Tensor, "envs samples lines"] | None = None
     image: UInt8[Tensor, "envs 1 height width"] | None = None
     labels: UInt8[Tensor, "envs samples lines"] | None = None
     transmission: Float[Tensor, "envs samples lines"] | None = None
