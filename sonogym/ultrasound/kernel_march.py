@@ -12,6 +12,7 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.propagation import FLAT
 from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
 FAST = {"contract", "nsz", "arcp"}
@@ -26,6 +27,7 @@ _NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(P
 _NONE = np.uint32(0)  # no share of occupied points: all of them scatter
 _8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
+_FLAT2 = np.float32(FLAT**2)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
 GEL = np.uint32(int(Tissue.GEL))
 _SPARSE, _EMPTY, _17 = np.uint32(0x60006), np.uint32(0x80008), np.uint32(17)  # mean - 2, and mean, in both halves
@@ -188,14 +190,14 @@ def _interfaces(
         b = origin[1, line] + db * middle + offset[1]
         c = origin[2, line] + dc * middle + offset[2]
         ga, gb, gc, value, sa, sb, sc = _cell(voxels, shape, stride, a, b, c)
-        norm2 = (ga * ga + gb * gb + gc * gc) * (da * da + db * db + dc * dc)
+        rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
         cosine = _1
-        if norm2 > np.float32(1e-3):
-            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(norm2), _1)
+        if rise2 > _FLAT2:
+            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(rise2 * length2), _1)
         slope = sa * da + sb * db + sc * dc
         limit = max(_SHIFT, _HALF * advance)
         shift = _0
-        if abs(slope) > _1:
+        if slope * slope > _FLAT2 * length2:
             shift = min(max((pair[last, label, 6] - value) / slope, -limit), limit)
         row = max(np.float32(k) - _HALF + shift / advance, -_HALF)
         reflection, specular, diffuse = _echo(cosine, pair, last, label)
@@ -208,11 +210,8 @@ def _interfaces(
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def blur(target, padded, taps, radius):
-    """target = symmetric blur across lines of what lies in padded[radius : radius + lines], mirrored at the edges."""
+    """target = symmetric blur across lines of what lies in padded[radius : radius + lines] and beyond."""
     lines = target.shape[0]
-    for i in range(radius):
-        padded[radius - 1 - i] = padded[radius + min(i, lines - 1)]
-        padded[radius + lines + i] = padded[radius + max(lines - 1 - i, 0)]
     centre, tap = padded[radius : radius + lines], taps[0]
     for line in range(lines):
         target[line] = tap * centre[line]
@@ -224,10 +223,14 @@ def blur(target, padded, taps, radius):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _soften(shade, padded, taps, radius):
-    """Shadows of one row blurred across lines."""
-    centre = padded[radius : radius + shade.shape[0]]
-    for line in range(shade.shape[0]):
+    """Shadows of one row blurred across lines, mirrored at the edges."""
+    lines = shade.shape[0]
+    centre = padded[radius : radius + lines]
+    for line in range(lines):
         centre[line] = shade[line]
+    for i in range(radius):
+        padded[radius - 1 - i] = centre[min(i, lines - 1)]
+        padded[radius + lines + i] = centre[max(lines - 1 - i, 0)]
     blur(shade, padded, taps, radius)
 
 

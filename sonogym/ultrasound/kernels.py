@@ -53,14 +53,38 @@ def _pulse(target, source, k, axial):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _convolve_row(k, source, echoes, axial, lateral, radius, interface_scale, row, padded):
-    """One row of the beam: pulse along depth, interfaces added, then the lateral kernel; result in ``row``."""
+def _received(k, source, echoes, axial, radius, interface_scale, padded):
+    """One row of what returns: interfaces, and the pulse along depth on the scatter."""
     lines = source.shape[1]
     centre, echo = padded[radius : radius + lines], echoes[k]
     for line in range(lines):
         centre[line] = interface_scale * echo[line]
     _pulse(centre, source, k, axial)
-    blur(row, padded, lateral, radius)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _continue(padded, other, echo, other_echo, interface_scale, turn, radius):
+    """Past the edges mirrored interfaces, and mirrored scatter turned by a quarter of a period: ``turn`` x the other
+    part of it, so that it adds by power to the lines that it mirrors (see ``reference.focus``).
+    """
+    lines = echo.shape[0]
+    for i in range(radius):
+        low, high = min(i, lines - 1), max(lines - 1 - i, 0)
+        for line, at in ((low, radius - 1 - i), (high, radius + lines + i)):
+            scatter = other[radius + line] - interface_scale * other_echo[line]
+            padded[at] = interface_scale * echo[line] + turn * scatter
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _focus_row(k, scatter, echoes, axial, lateral, radius, scale, real, imaginary, padded):
+    """One row of the beam: what returns, then the lateral kernel; result in ``real`` and ``imaginary``."""
+    first, second = padded
+    _received(k, scatter[0], echoes[0], axial, radius, scale, first)
+    _received(k, scatter[1], echoes[1], axial, radius, scale, second)
+    _continue(first, second, echoes[0, k], echoes[1, k], scale, -_1, radius)
+    _continue(second, first, echoes[1, k], echoes[0, k], scale, _1, radius)
+    blur(real, first, lateral, radius)
+    blur(imaginary, second, lateral, radius)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -115,8 +139,9 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     real, imaginary, power, mantissa = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines]
     bits, mantissa_bits = power.view(np.int32), mantissa.view(np.int32)
     for k in range(samples):
-        _convolve_row(k, scatter[0], echoes[0], axial, lateral[k], radius[k], row_scale[k, 1], real, rows[4])
-        _convolve_row(k, scatter[1], echoes[1], axial, lateral[k], radius[k], row_scale[k, 1], imaginary, rows[4])
+        _focus_row(
+            k, scatter, echoes, axial, lateral[k], radius[k], row_scale[k, 1], real, imaginary, (rows[4], rows[5])
+        )
         if iq.shape[0] == beam.shape[0]:
             for line in range(lines):
                 iq[env, k, line, 0] = real[line]

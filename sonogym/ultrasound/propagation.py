@@ -19,6 +19,7 @@ from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, comp
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
+FLAT = 1e-3  # bytes a voxel: a map that rises less is constant but for the rounding of its interpolation
 CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
 
 
@@ -144,12 +145,14 @@ class Plane:
         direction = self.lines.direction[env, :, line]
         place = self.lines.origin[env, :, line] + direction * middle[:, None] + out
         normal, value, gradient = self._cell(env, place)
-        norm2 = normal.square().sum(-1) * direction.square().sum(-1)
-        cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
-        cosine = torch.where(norm2 > 1e-3, cosine, torch.ones_like(cosine))
+        rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
+        steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
+        cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
+        cosine = torch.where(rise2 > FLAT**2, cosine, torch.ones_like(cosine))
         slope = (gradient * direction).sum(-1)
+        crossed = slope.square() > FLAT**2 * length2
         limit = (0.5 * advance).clamp_min(self.furthest_shift)
-        shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
+        shift = (pair[:, 6] - value) / torch.where(crossed, slope, torch.inf)
         row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
@@ -229,14 +232,20 @@ class Plane:
 
 
 def mirrored(
-    values: Float[Tensor, "*batch lines"], taps: Float[Tensor, " taps"], radius: int
+    values: Float[Tensor, "*batch lines"],
+    taps: Float[Tensor, " taps"],
+    radius: int,
+    beyond: Float[Tensor, "*batch lines"] | None = None,
 ) -> Float[Tensor, "*batch lines"]:
-    """Symmetric blur across lines by a half kernel, mirrored at the edges (edge line repeated)."""
+    """Symmetric blur across lines by a half kernel; past the edges ``beyond`` (None: the values) is mirrored."""
     count = values.shape[-1]
     index = torch.arange(-radius, count + radius, device=values.device)
+    outside = (index < 0) | (index >= count)
     low, high = (-1 - index).clamp_max(count - 1), (2 * count - 1 - index).clamp_min(0)
-    index = torch.where(index < 0, low, torch.where(index >= count, high, index))
+    index = torch.where(index < 0, low, torch.where(outside, high, index))
     padded = values[..., index]
+    if beyond is not None:
+        padded = torch.where(outside, beyond[..., index], padded)
     total = taps[0] * values
     for i in range(1, radius + 1):
         total = total + taps[i] * (
