@@ -12,7 +12,8 @@ from torch import Tensor
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 
-OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
+OUTPUTS = ("beam", "bone_depth", "envelope", "image", "iq", "labels", "transmission", "true_depth")
+LOUDEST_CLUTTER = 20.0  # dB re liver
 BACKENDS = ("auto", "numba", "reference")
 
 
@@ -24,8 +25,11 @@ class RenderConfig:
     ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size of baked patients;
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
-    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
-    (None: half the axial resolution). Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
+    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Three more are off unless asked for:
+    ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
+    :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
+    spacing of the scatterers (None: half the axial resolution).
+    Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
     lines: int = 512
@@ -41,6 +45,9 @@ class RenderConfig:
     texture: bool = True
     penumbra: bool = True
     noise: bool = True
+    reverberation: bool = False
+    ring_down: bool = False
+    downshift: bool = False
     lattice: float | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +73,8 @@ class RenderParams:
     """What may differ between environments and frames.
 
     ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
-    tissue; ``noise_seed`` the receiver noise of this frame.
+    tissue; ``noise_seed`` the receiver noise of this frame; ``clutter`` [dB re liver] the haze at the probe's face
+    (None, -inf: none).
     """
 
     gain: Float[Tensor, " envs"]
@@ -74,6 +82,7 @@ class RenderParams:
     dynamic_range: Float[Tensor, " envs"]
     speckle_seed: Int[Tensor, " envs"]
     noise_seed: Int[Tensor, " envs"]
+    clutter: Float[Tensor, " envs"] = None  # type: ignore[assignment]  # made a tensor of -inf
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -88,11 +97,15 @@ class RenderParams:
         )
 
     def __post_init__(self) -> None:
+        if self.clutter is None:
+            object.__setattr__(self, "clutter", torch.full_like(self.gain, -torch.inf))
         shapes = {tuple(value.shape) for value in vars(self).values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise InvalidInputError(f"render parameters must all have shape (envs,), got {sorted(shapes)}")
         if not bool((self.dynamic_range > 0).all()):
             raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
+        if not bool((self.clutter <= LOUDEST_CLUTTER).all()):
+            raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB, got {self.clutter.tolist()}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +113,10 @@ class Frame:
     """Rendered frames. Rows are depth; fields not asked for are None.
 
     ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
-    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,)
-    and ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or place [m].
+    unattenuated liver. ``transmission``: two-way pressure transmission, which serves as confidence map. ``labels``:
+    tissue ids. ``true_depth``: distance [m] from the face along the line of what is shown at a sample, and
+    ``bone_depth`` that of the first bone, inf where a line meets none. ``depth`` (samples,) and ``line_position``
+    (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or place [m].
     ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
     """
 
@@ -113,6 +128,8 @@ class Frame:
     image: UInt8[Tensor, "envs 1 height width"] | None = None
     labels: UInt8[Tensor, "envs samples lines"] | None = None
     transmission: Float[Tensor, "envs samples lines"] | None = None
+    true_depth: Float[Tensor, "envs samples lines"] | None = None
+    bone_depth: Float[Tensor, "envs lines"] | None = None
     extent: tuple[float, float, float, float] | None = None
 
 

@@ -16,7 +16,8 @@ from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT,
 
 FAST = {"contract", "nsz", "arcp"}
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
-ROWS = 12  # line-long scratch rows that the march needs
+ROWS = 15  # line-long scratch rows that the march needs
+GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
 _SUPPORT = np.float32(SUPPORT)
 _SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
 _MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
@@ -26,7 +27,7 @@ _NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(P
 _8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
-GEL = np.uint32(int(Tissue.GEL))
+GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 _ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
 
 
@@ -139,12 +140,12 @@ def _interface(k, line, row, grid, rays, offset, middle, advance, scatterers, sp
     word = _ones(mix(np.uint32(word ^ np.uint32(np.uint32(cell_c) * primes[2]) ^ seed ^ _ECHO)))
     real = amplitude * (specular + diffuse * _real(word))
     imaginary = amplitude * diffuse * _imaginary(word)
-    _put(place, line, real, imaginary, splat, echoes)
+    put_pulse(place, line, real, imaginary, splat, echoes)
     return _1 - reflection * reflection
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _put(place, line, real, imaginary, splat, echoes):
+def put_pulse(place, line, real, imaginary, splat, echoes):
     """Add a pulse centred at the fractional row ``place``."""
     centre = np.int64(math.floor(place + _HALF))
     fraction = place - np.float32(centre)
@@ -191,7 +192,8 @@ def _material(place, depth, indentation, inverse):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _along(target, origin, direction, place, offset):
+def along(target, origin, direction, place, offset):
+    """Points at ``place`` [m] along the lines, one coordinate in voxels."""
     for line in range(target.shape[0]):
         target[line] = origin[line] + direction[line] * place[line] + offset
 
@@ -223,7 +225,7 @@ def _advance(words, tissue, texture, amplitude, shade, passed, depth):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _hash(near, far, a, b, c, primes, cells, seed):
+def hash_scatterers(near, far, a, b, c, primes, cells, seed):
     """Words of the two scatterers around each point along the first axis, nearest along the others."""
     p0, p1, p2 = primes[0], primes[1], primes[2]
     for line in range(near.shape[0]):
@@ -238,7 +240,7 @@ def _hash(near, far, a, b, c, primes, cells, seed):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _scatter(real, imaginary, near, far, a, cells, strength, add):
+def scatter_row(real, imaginary, near, far, a, cells, strength, add):
     """strength x (scatterers interpolated along the first axis), written to or added to a row."""
     keep = _1 if add else _0
     for line in range(real.shape[0]):
@@ -254,7 +256,7 @@ def _scatter(real, imaginary, near, far, a, cells, strength, add):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _noise(real, imaginary, words, first, level, seed):
+def add_noise(real, imaginary, words, first, level, seed):
     """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
     for line in range(real.shape[0]):
         word = np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)
@@ -293,22 +295,27 @@ def march(
         inverse[line] = _1 / (_SUPPORT - indentation[line])
         passed[line] = coupling[line]
         before[line] = GEL
+        rows[GAS_STRENGTH, line] = _0
     for k in range(samples):
         for axis in range(3):
             offset[axis] = elevation[axis] * plane_offset[k]
         _material(place, depth, indentation, inverse)
-        _along(a, origin[0], direction[0], place, offset[0])
-        _along(b, origin[1], direction[1], place, offset[1])
-        _along(c, origin[2], direction[2], place, offset[2])
+        along(a, origin[0], direction[0], place, offset[0])
+        along(b, origin[1], direction[1], place, offset[1])
+        along(c, origin[2], direction[2], place, offset[2])
         _gather(word, voxels, shape, stride, a, b, c)
         for line in range(lines):
             label = word[line] & _255
             if label != before[line]:
                 advance = place[line] - material[line]
-                passed[line] *= _interface(
+                through = _interface(
                     k, line, pair[before[line], label], grid, rays, offset, _HALF * (place[line] + material[line]),
                     advance, scatterers, splat, passed[line] * plane_weight[0], echoes,
                 )  # fmt: skip
+                if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
+                    rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
+                    rows[GAS_STRENGTH, line] = passed[line] * math.sqrt(_1 - through)
+                passed[line] *= through
                 before[line] = label
             material[line] = place[line]
         _advance(word, tissue, texture, amplitude, shade, passed, depth)
@@ -321,7 +328,7 @@ def march(
         level = row_scale[k, 0] * plane_weight[1]
         for line in range(lines):
             amplitude[line] *= level * scale[line] * shade[line]
-        _hash(near, far, a, b, c, primes, cells, seed)
-        _scatter(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
+        hash_scatterers(near, far, a, b, c, primes, cells, seed)
+        scatter_row(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
         if number == 0:
-            _noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)
+            add_noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)

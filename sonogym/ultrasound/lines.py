@@ -28,7 +28,8 @@ class Lines:
     [m], ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in
     the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
-    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB].
+    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
+    ``haze`` (envs,) its amplitude at the face.
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -46,6 +47,7 @@ class Lines:
     noise_seed: Int[Tensor, " envs"]
     level: Float[Tensor, "envs samples"]
     dynamic_range: Float[Tensor, " envs"]
+    haze: Float[Tensor, " envs"]
 
 
 def trace_lines(
@@ -94,6 +96,7 @@ def trace_lines(
         noise_seed=_word(params.noise_seed),
         level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
         dynamic_range=params.dynamic_range.float(),
+        haze=10.0 ** (params.clutter.float() / 20.0),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
+from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
@@ -73,6 +74,7 @@ class _Plane:
         self.passed = lines.coupling.clone()
         self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
         envs, count = lines.coupling.shape
+        self.gas = GasSurface(lines.coupling)
         self.echoes = torch.zeros(2, envs, len(tables.ranges), count, device=lines.coupling.device)
 
     def march(self) -> Field:
@@ -103,6 +105,11 @@ class _Plane:
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
         scatter = self._scatter(k, place, amplitude * soft)
+        if len(tables.paths.tail):
+            amplitude, below = self.gas.tail(k, tables.paths.tail)
+            scatter = scatter + self._scatter(k, self._voxel(self.gas.place + below * tables.step, k), amplitude)
+        if self.number == 0:
+            scatter = scatter + self._noise(k)
         return scatter, label, shade
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
@@ -139,8 +146,10 @@ class _Plane:
         amplitude, specular, diffuse = reflection(cosine, pair)
         weight = self.passed[env, line] * self.tables.plane[self.number, 0]
         real, imaginary = complex_normal(self._echo_word(env, place))
-        self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
+        echo = torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary))
+        put_pulses(self.echoes, self.tables.splat, (env, line), row, echo)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
+        self.gas.meet((env, line), label[env, line], k, self.passed[env, line] * lost, material[env, line])
         self.passed = self.passed.index_put((env, line), self.passed[env, line] * (1.0 - lost.square()))
 
     def _cell(self, env: Tensor, place: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,20 +175,6 @@ class _Plane:
         words = (cell * self.lines.primes[env]) & MASK
         return mix(words[:, 0] ^ words[:, 1] ^ words[:, 2] ^ self.lines.seed[env] ^ ECHO_SALT)
 
-    def _put(self, env: Tensor, line: Tensor, row: Tensor, echo: Float[Tensor, "2 points"]) -> None:
-        """Add pulses centred at fractional rows."""
-        splat, samples = self.tables.splat, self.echoes.shape[2]
-        centre = (row + 0.5).floor()
-        pulse = splat[((row - centre + 0.5) * (splat.shape[0] - 1) + 0.5).long()]
-        reach = splat.shape[1] // 2
-        for tap in range(-reach, reach + 1):
-            at = centre.long() + tap
-            inside = (at >= 0) & (at < samples)
-            value = echo * (pulse[:, tap + reach] * inside)
-            place = (env, at.clamp(0, samples - 1), line)
-            for part in range(2):
-                self.echoes[part].index_put_(place, value[part], accumulate=True)
-
     def _scatter(self, k: int, place: Tensor, amplitude: Tensor) -> Float[Tensor, "2 envs lines"]:
         lines, tables = self.lines, self.tables
         strength = tables.row[k, 0] * tables.plane[self.number, 1] * lines.scale * amplitude
@@ -191,14 +186,34 @@ class _Plane:
         prime = lines.primes[:, :1]
         near = torch.stack(complex_normal(mix(word ^ ((whole.long() * prime) & MASK))))
         far = torch.stack(complex_normal(mix(word ^ (((whole.long() + 1) * prime) & MASK))))
-        scatter = strength * ((1.0 - share) * near + share * far)
-        return scatter + self._noise(k) if self.number == 0 else scatter
+        return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
         count = self.lines.coupling.shape[1]
         sample = ((k * count + torch.arange(count, device=self.lines.seed.device)) * PRIMES[0]) & MASK
         word = mix(sample ^ self.lines.noise_seed[:, None] ^ NOISE_SALT)
         return self.tables.row[k, 2] * torch.stack(complex_normal(word))
+
+
+def put_pulses(
+    echoes: Float[Tensor, "2 envs samples lines"],
+    splat: Float[Tensor, "places taps"],
+    at: tuple[Int[Tensor, " points"], Int[Tensor, " points"]],
+    row: Float[Tensor, " points"],
+    echo: Float[Tensor, "2 points"],
+) -> None:
+    """Add pulses centred at fractional rows of the lines ``at`` (env, line)."""
+    samples = echoes.shape[2]
+    centre = (row + 0.5).floor()
+    pulse = splat[((row - centre + 0.5) * (splat.shape[0] - 1) + 0.5).long()]
+    reach = splat.shape[1] // 2
+    for tap in range(-reach, reach + 1):
+        sample = centre.long() + tap
+        inside = (sample >= 0) & (sample < samples)
+        value = echo * (pulse[:, tap + reach] * inside)
+        place = (at[0], sample.clamp(0, samples - 1), at[1])
+        for part in range(2):
+            echoes[part].index_put_(place, value[part], accumulate=True)
 
 
 def mirrored(

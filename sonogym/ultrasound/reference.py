@@ -9,6 +9,7 @@ from torch import Tensor
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import Field, mirrored, propagate
+from sonogym.ultrasound.reverberation import add_long_paths
 
 _TINY = 1e-30  # keeps the logarithm finite
 
@@ -17,7 +18,7 @@ def render_reference(
     voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables
 ) -> tuple[UInt8[Tensor, "envs samples lines"], Complex[Tensor, "envs samples lines"], Field]:
     """Grey (display law of physics.md section 6), complex beam, and what returned before focusing."""
-    field = propagate(voxels, lines, tables)
+    field = add_long_paths(propagate(voxels, lines, tables), lines, tables)
     iq = focus(field, tables)
     return display(iq, lines), iq, field
 

@@ -16,6 +16,7 @@ from sonogym.ultrasound.acoustics import load_acoustics_table
 from sonogym.ultrasound.bake import AcousticAnatomy, bake, load_acoustic
 from sonogym.ultrasound.beam import beam_tables
 from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
+from sonogym.ultrasound.ground_truth import bone_depth, true_depth
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
 from sonogym.ultrasound.reference import render_reference
@@ -24,7 +25,7 @@ from sonogym.ultrasound.transducer import Transducer, load_probe
 
 
 class Renderer:
-    """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
+    """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and
@@ -85,13 +86,17 @@ class Renderer:
             beam, iq, field = render_reference(self.voxels.flat, lines, self._tables)
             return beam, iq, field.labels, field.transmission
         wanted = self.config.outputs
-        keep, keep_iq = "labels" in wanted or "transmission" in wanted, "iq" in wanted or "envelope" in wanted
+        keep = not {"labels", "transmission", "true_depth", "bone_depth"}.isdisjoint(wanted)
+        keep_iq = "iq" in wanted or "envelope" in wanted
         beam, iq, labels, transmission = map(torch.from_numpy, self._fused(lines, keep, keep_iq))
         return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
 
     def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
         wanted, converter = self.config.outputs, self._converter
         linear = self.transducer.kind == "linear"
+        depth = None
+        if "true_depth" in wanted or "bone_depth" in wanted:
+            depth = true_depth(labels, self._tables.tissue[:, 2], self._tables.step)
         return Frame(
             beam=beam[:, None],
             depth=self._tables.ranges,
@@ -101,6 +106,8 @@ class Renderer:
             image=None if converter is None else converter(beam[:, None]),
             labels=labels if "labels" in wanted else None,
             transmission=transmission if "transmission" in wanted else None,
+            true_depth=depth if "true_depth" in wanted else None,
+            bone_depth=bone_depth(labels, depth) if depth is not None and "bone_depth" in wanted else None,
             extent=None if converter is None else converter.extent,
         )
 
