@@ -114,7 +114,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "control_rate": 60.0,
         "horizon": 600,
         "reward.precision": 0.0,
-    }
+    },
+    "randomized": {"randomization": Randomization.wide()},
 }
 
 
@@ -122,7 +123,8 @@ def navigation_config(recipe: str | None = None, **options: Any) -> NavigationCo
     """The defaults, changed by a recipe, changed by (dotted) options.
 
     ``recipe="published"`` is like for like with the published task: one patient, a flat 75 x 100 mm image at .5 mm,
-    60 Hz for 10 s, three degrees of freedom, no force.
+    60 Hz for 10 s, three degrees of freedom, no force. ``recipe="randomized"`` draws all that can be drawn of scanner
+    and tissue.
     """
     if recipe is not None and recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
@@ -278,7 +280,14 @@ def make_task(recipe: str | None = None, **options: Any) -> Navigation:
 def _task(config: NavigationConfig) -> Navigation:
     """Tasks hold no state, so the environments of a process share them."""
     names = tuple(resolve_patients(config.patients, config.patient_count))
-    render = RenderConfig(lines=config.lines, samples=config.samples, depth=config.depth, pitch=config.pitch)
+    render = RenderConfig(
+        lines=config.lines,
+        samples=config.samples,
+        depth=config.depth,
+        pitch=config.pitch,
+        frequency_factors=config.randomization.frequency_factors,
+        focus_factors=config.randomization.focus_factors,
+    )
     return Navigation(config, _renderer(names, config.probe, render))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body
-from sonogym.anatomy.planes import LEVELS, PLANE_NAMES, plane_pose, reachable_planes, spine_axis
+from sonogym.anatomy.planes import LEVELS, PLANE_NAMES, plane_pose, reachable_planes, spine_axis, spine_poses
 from sonogym.errors import InvalidInputError, UnknownNameError, unknown_name
 from sonogym.geometry import Pose
 from sonogym.robot.surface_motion import SurfaceMotion
@@ -29,7 +29,7 @@ _UP = torch.tensor([0.0, 0.0, 1.0])
 class Goals:
     """``pose`` (patients,) is patient_from_goal on the manifold of the motion.
 
-    ``level_point`` [m] is where the transverse plane of each vertebra of LEVELS meets the back (NaN: not imaged).
+    ``level_point`` [m] is where a probe shows the transverse plane of each vertebra of LEVELS (NaN: not imaged).
     """
 
     pose: Pose
@@ -73,10 +73,7 @@ def _level_points(body: Body) -> Float[Tensor, "levels 3"]:
     known = [at for at, level in enumerate(LEVELS) if f"vertebra_{level}" in body.landmarks]
     points = torch.full((len(LEVELS), 3), torch.nan)
     if known:
-        centre = torch.stack([body.landmark(f"vertebra_{LEVELS[at]}").float() for at in known])
-        axis = torch.stack([spine_axis(body, LEVELS[at]) for at in known])
-        outward = _POSTERIOR - (axis @ _POSTERIOR)[:, None] * axis
-        points[known] = body.skin.cast(centre, outward / outward.norm(dim=-1, keepdim=True))
+        points[known] = spine_poses(body, "transverse", [LEVELS[at] for at in known]).translation
     return points
 
 

@@ -1,13 +1,20 @@
 """Type checks on, threads and caches of their own: no test touches the user's cache."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-_HOOK = install_import_hook(["sonogym.geometry", "sonogym.anatomy", "sonogym.robot"], "beartype.beartype")
+_ULTRASOUND = Path(__file__).parents[1] / "sonogym" / "ultrasound"
+_HOOK = install_import_hook(
+    ["sonogym.geometry", "sonogym.anatomy", "sonogym.robot", "sonogym.sim"]
+    # numba cannot compile what the hook has wrapped
+    + [f"sonogym.ultrasound.{file.stem}" for file in _ULTRASOUND.glob("*.py") if not file.stem.startswith("kernel")],
+    "beartype.beartype",
+)
 
 import pytest
 import torch

@@ -284,12 +284,12 @@ def test_drawn_parameters_stay_within_their_ranges_and_differ():
     params, ranges = env.state.sim.params, env.task.config.randomization
     for name in ("gain", "tgc", "dynamic_range"):
         low, high = getattr(ranges, name)
-        value = getattr(params, name)
+        value = getattr(params.image, name)
         assert value.min() >= low
         assert value.max() <= high
         assert value.std() > 0.2 * (high - low)
     assert set(params.anatomy_index.tolist()) == {0, 1}
-    assert len(set(params.speckle_seed.tolist())) == len(set(params.noise_seed.tolist())) == 256
+    assert len(set(params.image.speckle_seed.tolist())) == len(set(params.image.noise_seed.tolist())) == 256
 
 
 def test_published_recipe_is_the_published_task():

@@ -86,6 +86,7 @@ def test_landmarks_lie_in_their_tissue(patients, seed):
         "vertebra": BONE, "spinous": BONE, "sacrum": BONE, "iliac": BONE, "aorta": (Tissue.BLOOD,),
         "liver": (Tissue.LIVER, Tissue.BLOOD, Tissue.CONNECTIVE), "spleen": (Tissue.SPLEEN,),
         "kidney": (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS),
+        "gall": (Tissue.BILE,), "lung": (Tissue.LUNG,),
     }  # fmt: skip
     required = {f"vertebra_{level}" for level in LEVELS} | {f"spinous_{level}" for level in LEVELS}
     required |= {"aorta_L2", "aorta_L3", "aorta_L4", "iliac_crest_left", "iliac_crest_right"}
@@ -174,6 +175,21 @@ def test_transverse_plane_lies_behind_the_spine(patients, seed):
     tip = anatomy.landmarks["spinous_L4"]
     assert 5e-3 < float(tip[1] - origin[1]) < 0.07
     assert abs(float(anatomy.skin.at(origin))) < 1e-3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("plane", "landmark"),
+    [("transverse_L2", "vertebra_L2"), ("transverse_L5", "vertebra_L5"), ("sagittal_L4", "vertebra_L4"),
+     ("kidney_left_long", "kidney_left"), ("liver", "liver"), ("gall_bladder", "gall_bladder")],
+)  # fmt: skip
+def test_image_plane_holds_the_structure_it_is_named_after(patients, seed, plane, landmark):
+    pose = plane_pose(patients[seed], plane)
+    lateral, elevation, depth = pose.inverse().apply(patients[seed].landmarks[landmark]).tolist()
+    assert abs(elevation) < 1.5e-3
+    assert abs(lateral) < 0.03 < depth < 0.14
+    normal = patients[seed].skin.normal(pose.translation[None])[0]
+    torch.testing.assert_close(pose.matrix()[:3, 2], -normal, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -80,7 +80,7 @@ def bad_files(folder, numbers):
         "damaged": folder / "head.nii.gz",
         "no NIfTI file": folder / "text.nii",
         r"must end in \.nii": folder / "ct.mha",
-        "dcm2niix": folder,
+        "no DICOM image": folder,
         r"one 3-D image.*\(7, 6\)": saved("two.nii", numbers[:, :, 0]),
         r"one 3-D image.*\(7, 6, 5, 2\)": saved("four.nii", np.stack([numbers, numbers], -1)),
         "singular affine": folder / "singular.nii",

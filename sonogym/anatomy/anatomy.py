@@ -24,8 +24,8 @@ class Body:
     """What placing a probe needs of a patient: skin and landmarks, RAS metres.
 
     ``landmarks``: name -> (3,) [m]: ``vertebra_<level>`` (body centre), ``spinous_<level>`` (tip), ``kidney_left``,
-    ``kidney_right``, ``liver``, ``spleen``, ``aorta_<level>``. ``digest`` names the content: equal
-    digests mean equal voxels.
+    ``kidney_right``, ``liver``, ``spleen``, ``gall_bladder``, ``lung_right``, ``aorta_<level>``. ``digest`` names the
+    content: equal digests mean equal voxels.
     """
 
     name: str

@@ -51,11 +51,13 @@ def import_ct(
     landmarks: Mapping[str, tuple[float, float, float]] | None = None,
     name: str | None = None,
     label_table: str = "auto",
+    series: str | None = None,
 ) -> Anatomy:
-    """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT and return the patient.
+    """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
 
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
-    before those found in the labels; ``label_table``: see :func:`read_structures`. Raises the errors of the readers and
+    before those found in the labels; ``label_table``: see :func:`read_structures`;
+    ``series``: which one of a DICOM folder. Raises the errors of the readers and
     :class:`InvalidInputError` for labels of another grid or scan, a landmark outside the body, or a full disk; nothing
     is left behind then.
     """
@@ -63,7 +65,7 @@ def import_ct(
     for key in landmarks or {}:
         if key not in KINDS:
             raise unknown_name("landmark", key, KINDS)
-    scan = read_ct(ct)
+    scan = read_ct(ct, series)
     structures = read_structures(labels, label_table) if labels else None
     if structures is not None:
         _require_same_grid(scan, structures, ct, labels)

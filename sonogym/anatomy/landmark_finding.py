@@ -17,7 +17,9 @@ from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.totalsegmentator import levels
 from sonogym.errors import InvalidInputError, unknown_name
 
-ORGANS = ("kidney_left", "kidney_right", "liver", "spleen")
+ORGANS = {name: name for name in ("kidney_left", "kidney_right", "liver", "spleen")} | {
+    "gall_bladder": "gallbladder", "lung_right": "lung_lower_lobe_right",
+}  # fmt: skip
 _REGIONS = (("C", 7), ("T", 12), ("L", 5), ("S", 1))
 SPINAL_LEVELS = tuple(f"{region}{i}" for region, count in _REGIONS for i in range(1, count + 1))
 KINDS = (*ORGANS, *(f"{kind}_{level}" for kind in ("vertebra", "spinous", "aorta") for level in SPINAL_LEVELS))
@@ -45,9 +47,9 @@ def find_landmarks(
         else:
             found[f"vertebra_{level}"], found[f"spinous_{level}"] = centre, tip
     problems = _continue_spine(ids, number, found, lost)
-    for name in ORGANS:
-        if name in number and boxes.get(number[name]) is not None:
-            found[name] = _centre_inside(ids, number[name], boxes[number[name]])
+    for name, structure in ORGANS.items():
+        if structure in number and boxes.get(number[structure]) is not None:
+            found[name] = _centre_inside(ids, number[structure], boxes[number[structure]])
     if "aorta" in number:
         found |= _aorta(ids == number["aorta"], found, grid)
     return {name: _patient(point, grid) for name, point in found.items()}, problems

@@ -1,4 +1,7 @@
-"""Patients by name: ``procedural:train``, ``procedural:test/7``, ``procedural:test/0-31``, or an imported folder."""
+"""Patients by name: ``procedural:train``, ``procedural:test/7``, ``procedural:test/0-31``, or an imported folder.
+
+Any of them followed by ``+warp3`` or ``+warp0-15`` is a smooth deformation of it (:mod:`sonogym.anatomy.warps`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,19 @@ from sonogym.errors import InvalidInputError, MissingFileError, unknown_name
 
 SPLITS = {"train": range(0, 1000), "val": range(1000, 1100), "test": range(1100, 1300)}
 _PROCEDURAL = "procedural:"
+WARP = "+warp"
 
 
 def resolve_patients(spec: str, limit: int | None = None) -> list[str]:
     """Names of single patients behind ``spec``: ``procedural:<split>[/i[-j]]``, or folder(s) separated by commas.
 
-    A folder holds an imported patient or sub-folders that do. ``limit`` keeps the first ones.
+    A folder holds an imported patient or sub-folders that do; ``+warp<i>[-j]`` deforms each. ``limit`` keeps the first.
     """
+    spec, warped, seeds = spec.partition(WARP)
+    if warped:
+        first, last = _range(seeds, f"{spec}{WARP}{seeds}")
+        originals = resolve_patients(spec)
+        return [f"{name}{WARP}{seed}" for seed in range(first, last + 1) for name in originals][:limit]
     if spec.startswith(_PROCEDURAL):
         names = [f"{_PROCEDURAL}{split}/{i}" for split, i in _indices(spec.removeprefix(_PROCEDURAL))]
     else:
@@ -29,15 +38,17 @@ def _indices(body: str) -> list[tuple[str, int]]:
     split, _, part = body.partition("/")
     if split not in SPLITS:
         raise unknown_name("patient split", split, SPLITS)
-    low, _, high = part.partition("-")
-    try:
-        first = int(low) if low else 0
-        last = int(high) if high else (first if low else len(SPLITS[split]) - 1)
-    except ValueError:
-        raise InvalidInputError(f"patient {body!r}: expected {split}/NUMBER or {split}/FIRST-LAST") from None
+    first, last = _range(part, body) if part else (0, len(SPLITS[split]) - 1)
     if not 0 <= first <= last < len(SPLITS[split]):
         raise InvalidInputError(f"patient {body!r}: split {split!r} has numbers 0 .. {len(SPLITS[split]) - 1}")
     return [(split, i) for i in range(first, last + 1)]
+
+
+def _range(text: str, name: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    if not low.isdecimal() or not (high or low).isdecimal():
+        raise InvalidInputError(f"patient {name!r}: expected NUMBER or FIRST-LAST, got {text!r}")
+    return int(low), int(high or low)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -63,6 +74,11 @@ def load_patient(name_or_dir: str | Path, spacing: float = 1.5e-3) -> Anatomy:
     names = resolve_patients(str(name_or_dir))
     if len(names) != 1:
         raise InvalidInputError(f"{name_or_dir!r} names {len(names)} patients; pick one, such as {names[0]!r}")
+    original, warped, seed = names[0].partition(WARP)
+    if warped:
+        from sonogym.anatomy.warps import warp_anatomy
+
+        return warp_anatomy(load_patient(original, spacing), int(seed))
     if names[0].startswith(_PROCEDURAL):
         from sonogym.anatomy.patients import load_procedural
 

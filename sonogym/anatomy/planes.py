@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body
+from sonogym.anatomy.surface import Skin
 from sonogym.errors import UnknownNameError, unknown_name
 from sonogym.geometry import Pose
 
@@ -15,6 +19,7 @@ _LEFT = torch.tensor([-1.0, 0.0, 0.0])
 _UP = torch.tensor([0.0, 0.0, 1.0])
 _POSTERIOR = torch.tensor([0.0, -1.0, 0.0])
 _ANTERIOR = -_POSTERIOR
+_MOST_TILT, _TILTS = math.radians(40.0), 13
 
 # target landmark, direction from it to the probe (patient RAS), image lateral axis
 _ORGAN_PLANES = {
@@ -24,13 +29,18 @@ _ORGAN_PLANES = {
     "kidney_right_short": ("kidney_right", torch.tensor([0.75, -0.66, 0.0]), _ANTERIOR),
     "liver_kidney": ("kidney_right", torch.tensor([0.98, 0.2, 0.0]), _UP),
     "liver": ("liver", torch.tensor([0.75, 0.66, 0.0]), _LEFT),
+    "gall_bladder": ("gall_bladder", torch.tensor([0.45, 0.89, 0.0]), _UP),
+    "spleen": ("spleen", torch.tensor([-0.87, -0.5, 0.0]), _UP),
     "aorta_transverse": ("aorta_L3", _ANTERIOR, _LEFT),
+    "aorta_long": ("aorta_L3", _ANTERIOR, _UP),
+    "lung_right": ("lung_right", torch.tensor([0.5, -0.87, 0.0]), _UP),
 }
 PLANE_NAMES = (*(f"transverse_{level}" for level in LEVELS), *(f"sagittal_{level}" for level in LEVELS), *_ORGAN_PLANES)
 
 
 def plane_pose(body: Body, plane: str) -> Pose:
-    """``patient_from_probe`` of a standard plane: origin on the skin, z into the body along the skin's normal.
+    """``patient_from_probe`` of a standard plane: origin on the skin, z into the body along the skin's normal,
+    the named structure in the image plane.
 
     Spine planes are reached from the back, transverse with x to the patient's left, sagittal with x towards the head.
     Raises :class:`UnknownNameError` for an unknown plane, or one whose landmark this patient lacks.
@@ -39,18 +49,60 @@ def plane_pose(body: Body, plane: str) -> Pose:
         raise unknown_name("plane", plane, PLANE_NAMES)
     if plane in _ORGAN_PLANES:
         landmark, outward, lateral = _ORGAN_PLANES[plane]
-        return skin_pose(body, body.landmark(landmark), outward, lateral)
+        return skin_pose(body.skin, body.landmark(landmark), outward, lateral)
     kind, level = plane.split("_")
-    axis = spine_axis(body, level)
-    outward = _POSTERIOR - (_POSTERIOR @ axis) * axis
-    lateral = _LEFT - (_LEFT @ axis) * axis if kind == "transverse" else axis
-    return skin_pose(body, body.landmark(f"vertebra_{level}"), outward, lateral)
+    return spine_poses(body, kind, [level])[0]
 
 
-def skin_pose(body: Body, target: Float[Tensor, "3"], outward: Float[Tensor, "3"], lateral: Float[Tensor, "3"]) -> Pose:
-    """Probe on the skin where a ray from ``target`` along ``outward`` leaves the body."""
-    origin = body.skin.cast(target.float(), outward / outward.norm())
-    return Pose.from_axes(lateral, -body.skin.normal(origin), origin)
+def spine_poses(body: Body, kind: str, levels: Sequence[str]) -> Pose:
+    """``patient_from_probe`` (levels,) of the ``transverse`` or ``sagittal`` planes of several vertebrae."""
+    axis = torch.stack([spine_axis(body, level) for level in levels])
+    target = torch.stack([body.landmark(f"vertebra_{level}").float() for level in levels])
+    outward = _POSTERIOR - (axis @ _POSTERIOR)[:, None] * axis
+    lateral = _LEFT - (axis @ _LEFT)[:, None] * axis if kind == "transverse" else axis
+    return skin_pose(body.skin, target, outward, lateral)
+
+
+def skin_pose(
+    skin: Skin,
+    target: Float[Tensor, "*targets 3"],
+    outward: Float[Tensor, "*targets 3"],
+    lateral: Float[Tensor, "*targets 3"],
+) -> Pose:
+    """Probe on the skin whose image plane holds ``target`` [m], near where a ray along ``outward`` leaves the body.
+
+    The probe keeps to the skin's normal, which seldom points at what lies under it (on a supine back it may miss a
+    vertebra by 7 cm). So the ray is tilted within the plane of ``outward`` and the elevation axis, by the least angle
+    that brings the target into the image plane; where none within 40 degrees does, by the one that comes closest.
+    ``lateral`` is the wanted image axis.
+    """
+    outward, lateral = outward / outward.norm(dim=-1, keepdim=True), lateral.expand(outward.shape)
+    ahead = torch.linalg.cross(lateral, outward)
+    ahead = ahead / ahead.norm(dim=-1, keepdim=True)
+
+    def aimed(tilt: Tensor) -> tuple[Pose, Tensor]:
+        """Pose for a tilt of the ray [rad], and how far the target lies off its image plane [m]."""
+        direction = tilt.cos()[..., None] * outward + tilt.sin()[..., None] * ahead
+        origin = skin.cast(target.float().expand(direction.shape), direction)
+        pose = Pose.from_axes(lateral.expand(direction.shape), -skin.normal(origin), origin)
+        return pose, pose.inverse().apply(target.expand(direction.shape))[..., 1]
+
+    shape = target.shape[:-1]
+    tilt = torch.zeros(shape)
+    for reach in (_MOST_TILT, 2.0 * _MOST_TILT / (_TILTS - 1)):
+        tilts = tilt + torch.linspace(-reach, reach, _TILTS).reshape(-1, *(1 for _ in shape))
+        tilt = _least_crossing(tilts, aimed(tilts)[1])
+    return aimed(tilt)[0]
+
+
+def _least_crossing(tilts: Float[Tensor, "tilts *targets"], miss: Float[Tensor, "tilts *targets"]) -> Tensor:
+    """The smallest tilt at which ``miss`` changes its sign; where it does not, that of the smallest miss."""
+    low, high = miss[:-1], miss[1:]
+    crossing = tilts[:-1] + (tilts[1:] - tilts[:-1]) * low / torch.where(low == high, 1.0, low - high)
+    crossing = torch.where(low * high <= 0.0, crossing, torch.inf)
+    best = torch.take_along_dim(crossing, crossing.abs().argmin(0, keepdim=True), 0)[0]
+    closest = torch.take_along_dim(tilts, miss.abs().argmin(0, keepdim=True), 0)[0]
+    return torch.where(best.isfinite(), best, closest)
 
 
 def spine_axis(body: Body, level: str) -> Float[Tensor, "3"]:

@@ -1,4 +1,4 @@
-"""CT and label files (NIfTI, any orientation and spacing) as volumes in RAS metres."""
+"""CT (NIfTI or a DICOM folder) and label files, any orientation and spacing, as volumes in RAS metres."""
 
 from __future__ import annotations
 
@@ -36,23 +36,35 @@ class Scan:
     placed: bool
 
 
-def read_ct(path: Path) -> Scan:
-    """A CT in Hounsfield units from a NIfTI file; the affine is kept, oblique or not, in metres.
+def read_ct(path: Path, series: str | None = None) -> Scan:
+    """A CT in Hounsfield units from a NIfTI file or a DICOM folder; the affine is kept, oblique or not, in metres.
+
+    ``series`` picks one of several in a folder (see :func:`sonogym.anatomy.dicom.read_series`).
 
     Raises :class:`MissingFileError`, and :class:`InvalidInputError` for a damaged file, an image that is not
     three-dimensional, a singular affine, a spacing that cannot be millimetres, NaN, and a scan without body or air.
     """
+    if path.is_dir():
+        from sonogym.anatomy.dicom import read_series
+
+        return read_series(path, series)
     image = _load(path)
-    array = _finite(_voxels(image, path), path)
+    placed = int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0
+    return make_scan(_voxels(image, path), image.affine, placed, path)
+
+
+def make_scan(array: np.ndarray, affine: np.ndarray, placed: bool, path: Path) -> Scan:
+    """A :class:`Scan` of HU (x, y, z) float32 and their affine [mm, RAS]; ``path`` is named in errors."""
+    array = _finite(array, path)
     _require_body_in_air(array, path)
-    array, matrix = _canonical(array, image.affine)
+    array, matrix = _canonical(array, affine)
     outside = torch.from_numpy(np.ascontiguousarray(array < OUTSIDE_HU))
     hu = np.clip(np.rint(array), LOWEST_HU, np.iinfo(np.int16).max).astype(np.int16)
     return Scan(
         volume=Volume(torch.from_numpy(np.ascontiguousarray(hu))[None], matrix),
         outside=outside,
-        orientation=orientation_of(image.affine),
-        placed=int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0,
+        orientation=orientation_of(affine),
+        placed=placed,
     )
 
 
@@ -95,10 +107,7 @@ def _load(path: Path) -> Any:
 
 def _require_nifti(path: Path) -> None:
     if path.is_dir():
-        raise InvalidInputError(
-            f"{path} is a folder; a CT must be a NIfTI file ({' or '.join(SUFFIXES)}): convert a DICOM series, "
-            "for example with dcm2niix"
-        )
+        raise InvalidInputError(f"{path} is a folder; one label file must be NIfTI ({' or '.join(SUFFIXES)})")
     if not path.is_file():
         raise MissingFileError(f"no file {path}")
     if not path.name.endswith(SUFFIXES):
@@ -107,12 +116,18 @@ def _require_nifti(path: Path) -> None:
 
 def _require_affine(affine: np.ndarray, path: Path) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    spacing = " x ".join(f"{length:.3g}" for length in lengths)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6 * np.prod(np.maximum(lengths, 1e-6)):
         raise InvalidInputError(f"{path} has a singular affine {affine[:3].tolist()}; its header must place the voxels")
+    require_spacing(affine, path)
+
+
+def require_spacing(affine: np.ndarray, path: Path) -> None:
+    """Raise :class:`InvalidInputError` unless the voxels of ``affine`` [mm] are those of a body CT."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = " x ".join(f"{length:.3g}" for length in lengths)
     low, high = SPACING_LIMITS
     if lengths.min() < low or lengths.max() > high:
-        hint = " (written in metres? NIfTI wants millimetres)" if lengths.max() < low else ""
+        hint = " (written in metres? millimetres are wanted)" if lengths.max() < low else ""
         raise InvalidInputError(f"voxels of {path} must be {low:g} to {high:g} mm long, got {spacing} mm{hint}")
 
 

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def import_command(
-    ct: Annotated[Path, typer.Argument(metavar="CT", help="CT in Hounsfield units, .nii or .nii.gz, any orientation.")],
+    ct: Annotated[Path, typer.Argument(metavar="CT", help="CT: .nii, .nii.gz or a DICOM folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the patient; it can then be named wherever a patient is.")],
     labels: Annotated[
         Path | None, typer.Option(help="TotalSegmentator result: one multi-label file, or a folder of masks.")
@@ -36,6 +36,7 @@ def import_command(
     landmark: Annotated[
         list[str] | None, typer.Option(help="NAME=X,Y,Z in mm RAS, such as vertebra_L3=-5,140,-488; repeatable.")
     ] = None,
+    series: Annotated[str | None, typer.Option(help="End of the UID, where a folder has several series.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here as well.")] = None,
 ) -> None:
@@ -47,6 +48,7 @@ def import_command(
     Examples:
       sonogym anatomy import ct.nii.gz --labels segmentations/ --out patients/ann
       sonogym anatomy import ct.nii.gz --out patients/bob --landmark vertebra_L3=-5,140,-488
+      sonogym anatomy import dicom_folder --out patients/di
       sonogym anatomy import ct.nii.gz --labels seg.nii.gz --label-table v1 --spacing-mm 1 --out patients/cy
     """
     from rich.console import Console
@@ -56,7 +58,7 @@ def import_command(
     from sonogym.cli.tables import write_json
 
     points = dict(parse_landmark(text) for text in landmark or [])
-    patient = import_ct(ct, labels, out, 1e-3 * spacing_mm, points, name, label_table)
+    patient = import_ct(ct, labels, out, 1e-3 * spacing_mm, points, name, label_table, series)
     found = _found(patient)
     if json_file is not None:
         write_json(json_file, found)

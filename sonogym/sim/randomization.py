@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.errors import require_between
 from sonogym.random import Streams
 from sonogym.sim.start_region import StartRegion
 from sonogym.sim.state import SimParams
+from sonogym.ultrasound.acoustics import load_acoustics_table
+from sonogym.ultrasound.frame import RenderParams, check_factors
 
 _SHIFT = np.uint64(33)  # leaves seeds of 31 bits
 _LIMITS = {"gain": (-40.0, 40.0, "dB"), "dynamic_range": (20.0, 120.0, "dB"), "tgc": (0.0, 3.0, "dB/cm/MHz")}
@@ -24,15 +27,39 @@ class Randomization:
     """Ranges (low, high) of an episode's draws, uniform within them.
 
     ``yaw`` [rad] is the largest turn of the start either way; ``gain`` and ``dynamic_range`` [dB] and ``tgc``
-    [dB/cm/MHz one way] are a sonographer's knobs.
+    [dB/cm/MHz one way] are a sonographer's knobs. Off by default: ``scatter`` [dB] moves the echogenicity of each
+    tissue either way; ``attenuation`` is the share of its published range within which each tissue's attenuation lies
+    (0: the table's value, 1: the whole range); ``frequency_factors`` and ``focus_factors`` are the transmit frequencies
+    and foci, in parts of the probe's own, of which one pair is drawn: the renderer's configuration must list the same.
     """
 
     yaw: float = math.radians(60.0)
     gain: tuple[float, float] = (-4.0, 4.0)
     dynamic_range: tuple[float, float] = (50.0, 65.0)
     tgc: tuple[float, float] = (0.5, 0.7)
+    scatter: float = 0.0
+    attenuation: float = 0.0
+    frequency_factors: tuple[float, ...] = (1.0,)
+    focus_factors: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def wide(cls) -> Randomization:
+        """Everything that can be drawn, over the span of scanners and bodies (design)."""
+        return cls(
+            gain=(-8.0, 8.0),
+            dynamic_range=(45.0, 75.0),
+            tgc=(0.4, 0.85),
+            scatter=3.0,
+            attenuation=1.0,
+            frequency_factors=(0.85, 1.0, 1.15),
+            focus_factors=(0.7, 1.0, 1.4),
+        )
 
     def __post_init__(self) -> None:
+        require_between("scatter", self.scatter, 0.0, 20.0, "dB")
+        require_between("attenuation", self.attenuation, 0.0, 1.0, "", "a share of the published range")
+        check_factors("frequency_factors", self.frequency_factors)
+        check_factors("focus_factors", self.focus_factors)
         require_between("yaw", self.yaw, 0.0, math.pi, "rad", "degrees?")
         for name, (lowest, highest, unit) in _LIMITS.items():
             low, high = getattr(self, name)
@@ -48,12 +75,34 @@ class Randomization:
         return SimParams(
             anatomy_index=anatomy_index,
             start=region.pose(anatomy_index, along, across, (2.0 * yaw - 1.0) * self.yaw),
-            gain=_within(self.gain, gain),
-            tgc=_within(self.tgc, tgc),
-            dynamic_range=_within(self.dynamic_range, dynamic_range),
-            speckle_seed=torch.from_numpy((words[:, 1] >> _SHIFT).astype(np.int64)),
-            noise_seed=torch.from_numpy((words[:, 2] >> _SHIFT).astype(np.int64)),
+            image=RenderParams(
+                gain=_within(self.gain, gain),
+                tgc=_within(self.tgc, tgc),
+                dynamic_range=_within(self.dynamic_range, dynamic_range),
+                speckle_seed=torch.from_numpy((words[:, 1] >> _SHIFT).astype(np.int64)),
+                noise_seed=torch.from_numpy((words[:, 2] >> _SHIFT).astype(np.int64)),
+                scatter_offset=self._scatter_offset(streams) if self.scatter else None,
+                attenuation_factor=self._attenuation_factor(streams) if self.attenuation else None,
+                variant=streams.integers("variant", self.variants) if self.variants > 1 else None,
+            ),
         )
+
+    @property
+    def variants(self) -> int:
+        """How many beams there are to draw from."""
+        return len(self.frequency_factors) * len(self.focus_factors)
+
+    def _scatter_offset(self, streams: Streams) -> Float[Tensor, "envs tissues"]:
+        return streams.uniform("scatter", -self.scatter, self.scatter, TISSUE_COUNT)
+
+    def _attenuation_factor(self, streams: Streams) -> Float[Tensor, "envs tissues"]:
+        """alpha / alpha_table, alpha uniform in the published range shrunk towards the table's value."""
+        table = load_acoustics_table()
+        low, high = (
+            torch.lerp(table.attenuation, end, self.attenuation)
+            for end in (table.attenuation_low, table.attenuation_high)
+        )
+        return torch.lerp(low, high, streams.uniform("attenuation", 0.0, 1.0, TISSUE_COUNT)) / table.attenuation
 
 
 def _within(ends: tuple[float, float], unit: Float[Tensor, " envs"]) -> Float[Tensor, " envs"]:

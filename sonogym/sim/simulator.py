@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from sonogym.errors import require_between
 from sonogym.robot.surface_motion import SurfaceMotion
 from sonogym.sim.state import SimParams, SimState
-from sonogym.ultrasound.frame import Frame, FrameRenderer, RenderParams
+from sonogym.ultrasound.frame import Frame, FrameRenderer
 
 _STEP_WORD = 1_640_531_527  # odd, so that the noise seeds of an episode's steps differ from one another
 _SEED_MASK = 2**31 - 1
@@ -35,7 +36,7 @@ class Simulator:
             params=params,
             patient_from_probe=params.start,
             step_count=count,
-            path=torch.zeros_like(params.gain),
+            path=torch.zeros_like(params.image.gain),
             held_back=count > 0,
         )
 
@@ -53,13 +54,7 @@ class Simulator:
 
     def render(self, state: SimState) -> Frame:
         """The images seen now; the noise is a function of the episode's seed and the step."""
-        params = state.params
-        noise_seed = (params.noise_seed + state.step_count * _STEP_WORD) & _SEED_MASK
-        settings = RenderParams(
-            gain=params.gain,
-            tgc=params.tgc,
-            dynamic_range=params.dynamic_range,
-            speckle_seed=params.speckle_seed,
-            noise_seed=noise_seed,
-        )
-        return self.renderer.render(state.patient_from_probe, state.anatomy_index, settings)
+        image = state.params.image
+        noise_seed = (image.noise_seed + state.step_count * _STEP_WORD) & _SEED_MASK
+        seen = dataclasses.replace(image, noise_seed=noise_seed)
+        return self.renderer.render(state.patient_from_probe, state.anatomy_index, seen)

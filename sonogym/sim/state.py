@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.geometry import Pose
+from sonogym.ultrasound.frame import RenderParams
 
 State = TypeVar("State")
 
@@ -19,17 +20,13 @@ State = TypeVar("State")
 class SimParams:
     """What was drawn for an episode; effects are deterministic given it.
 
-    ``start`` is patient_from_probe at reset; ``gain`` and ``dynamic_range`` [dB], ``tgc`` [dB/cm/MHz one way];
-    ``speckle_seed`` fixes the scatterers of the tissue, ``noise_seed`` the receiver's noise.
+    ``start`` is patient_from_probe at reset; ``image`` holds scanner, scatterers and tissue of the whole episode, its
+    noise seed that of the first frame (:meth:`Simulator.render` derives those of the others).
     """
 
     anatomy_index: Int[Tensor, " envs"]
     start: Pose
-    gain: Float[Tensor, " envs"]
-    tgc: Float[Tensor, " envs"]
-    dynamic_range: Float[Tensor, " envs"]
-    speckle_seed: Int[Tensor, " envs"]
-    noise_seed: Int[Tensor, " envs"]
+    image: RenderParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class SimState:
 
 
 def take(state: State, rows: Int[Tensor, " picked"]) -> State:
-    """The ``rows`` of a dataclass of tensors, poses and such dataclasses."""
+    """The ``rows`` of a dataclass of tensors, poses and such dataclasses; what is None stays None."""
     return _map(lambda value: value[rows], state)
 
 
@@ -63,6 +60,8 @@ def put(state: State, rows: Int[Tensor, " picked"], part: State) -> State:
 
 
 def _map(function: Any, first: Any, *others: Any) -> Any:
+    if first is None:
+        return None
     if isinstance(first, torch.Tensor):
         return function(first, *others)
     names = [field.name for field in dataclasses.fields(first)]

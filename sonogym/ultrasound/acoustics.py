@@ -15,10 +15,11 @@ from torch import Tensor
 
 from sonogym.anatomy.tissues import TISSUE_COUNT, Tissue
 from sonogym.errors import InvalidInputError, require_between, unknown_name
-from sonogym.resources import asset_path, read_toml
+from sonogym.resources import read_toml
 
 TEXTURES = ("none", "grain", "striae")
 INTERFACE_LEVEL = 10.0 ** (44.0 / 20.0)  # echo of R = 1 relative to the RMS of liver speckle (design)
+ATTENUATION_SPREAD = 0.2  # share of the attenuation by which a tissue without a published range varies (design)
 SHADOW_MARGIN = 0.3  # by how much R may exceed its value at normal incidence when it casts a shadow (design)
 _LIMITS = {  # key -> lowest, highest, unit
     "speed_m_s": (300.0, 6000.0, "m/s"),
@@ -29,7 +30,10 @@ _LIMITS = {  # key -> lowest, highest, unit
     "order": (0, 255, ""),
     "roughness_deg": (0.0, 90.0, "degrees"),
     "diffuse": (0.0, 1.0, ""),
+    "attenuation_low_db_cm_mhz": (0.0, 100.0, "dB/cm at 1 MHz"),
+    "attenuation_high_db_cm_mhz": (0.0, 100.0, "dB/cm at 1 MHz"),
 }
+_RANGE = ("attenuation_low_db_cm_mhz", "attenuation_high_db_cm_mhz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class Acoustics:
     scattering relative to liver; ``order`` 0..255 ranks tissues in the map whose gradient is an interface's normal;
     ``roughness`` [rad] widens the specular lobe; ``diffuse`` is the part of an interface echo that returns at any
     angle; ``texture`` indexes :data:`TEXTURES`; ``wall`` (tissues, tissues) is the echo, as a reflection coefficient,
-    of the connective layer between two tissues. ``digest`` names the content.
+    of the connective layer between two tissues. ``attenuation_low`` and ``attenuation_high`` [dB/m] bound what was
+    published, else +-20 % (design). ``digest`` names what baked patients hold of the table: order and texture.
     """
 
     speed: Float[Tensor, " tissues"]
@@ -53,6 +58,8 @@ class Acoustics:
     diffuse: Float[Tensor, " tissues"]
     texture: Float[Tensor, " tissues"]
     wall: Float[Tensor, "tissues tissues"]
+    attenuation_low: Float[Tensor, " tissues"]
+    attenuation_high: Float[Tensor, " tissues"]
     digest: str
 
     @property
@@ -68,14 +75,14 @@ class Acoustics:
 @lru_cache(maxsize=8)
 def load_acoustics_table(name: str = "default") -> Acoustics:
     """The table ``assets/tissues/<name>.toml``; raises :class:`UnknownNameError` or :class:`InvalidInputError`."""
-    digest = hashlib.blake2b(asset_path("tissues", name, ".toml", "tissue table").read_bytes(), digest_size=8)
-    return acoustics_from_table(read_toml("tissues", name, "tissue table"), name, digest.hexdigest())
+    return acoustics_from_table(read_toml("tissues", name, "tissue table"), name)
 
 
-def acoustics_from_table(table: Mapping[str, Any], source: str, digest: str) -> Acoustics:
+def acoustics_from_table(table: Mapping[str, Any], source: str) -> Acoustics:
     """An :class:`Acoustics` of the keys of a tissue file, converted to SI."""
     rows = [_row(table.get("tissue", {}), tissue, source) for tissue in Tissue]
     column = {key: torch.tensor([float(row[key]) for row in rows]) for key in (*_LIMITS, "texture")}
+    baked = torch.stack((column["order"], column["texture"])).numpy().tobytes()
     silent = torch.tensor([row["scatter_db"] is None or math.isnan(row["scatter_db"]) for row in rows])
     return Acoustics(
         speed=column["speed_m_s"],
@@ -88,7 +95,9 @@ def acoustics_from_table(table: Mapping[str, Any], source: str, digest: str) -> 
         diffuse=column["diffuse"],
         texture=column["texture"],
         wall=_walls(table.get("wall", []), source),
-        digest=digest,
+        attenuation_low=100.0 * column["attenuation_low_db_cm_mhz"],
+        attenuation_high=100.0 * column["attenuation_high_db_cm_mhz"],
+        digest=hashlib.blake2b(baked, digest_size=8).hexdigest(),
     )
 
 
@@ -106,9 +115,13 @@ def _row(rows: Mapping[str, Any], tissue: Tissue, source: str) -> dict[str, floa
         low, high, unit = _LIMITS[key]
         require_between(f"{key} of {tissue.name} in tissue table {source!r}", value, low, high, unit)
         row[key] = value
-    missing = sorted(_LIMITS.keys() - row.keys())
+    missing = sorted(_LIMITS.keys() - row.keys() - set(_RANGE))
     if missing:
         raise InvalidInputError(f"{tissue.name} in tissue table {source!r} lacks {', '.join(missing)}")
+    for key, sign in zip(_RANGE, (-1.0, 1.0), strict=True):
+        row.setdefault(key, (1.0 + sign * ATTENUATION_SPREAD) * row["attenuation_db_cm_mhz"])
+    if not row[_RANGE[0]] <= row["attenuation_db_cm_mhz"] <= row[_RANGE[1]]:
+        raise InvalidInputError(f"attenuation of {tissue.name} in tissue table {source!r} lies outside its own range")
     return row
 
 

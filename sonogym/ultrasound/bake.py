@@ -18,16 +18,17 @@ from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
 from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
-from sonogym.anatomy.library import load_patient, resolve_patients
+from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
 from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
+from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
-from sonogym.ultrasound.texture import texture_bytes
+from sonogym.ultrasound.texture import density_map, texture_bytes
 
-VERSION = 3  # of what :func:`bake` writes; part of the cache key
+VERSION = 4  # of what :func:`bake` writes; part of the cache key
 CHANNELS = ("label", "order", "sharp_order", "texture")
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
@@ -43,7 +44,7 @@ class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
     Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture.
+    placing interfaces, texture (with the density of the CT).
     """
 
     voxels: Volume
@@ -63,7 +64,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
         labels,
         _blur(order, NORMAL_BLUR / pitch),
         _blur(order, CROSSING_BLUR / pitch),
-        texture_bytes(labels, table.texture.numpy(), pitch),
+        texture_bytes(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape)),
     )
     voxels = Volume(torch.from_numpy(np.stack(channels)), matrix)
     return AcousticAnatomy(
@@ -122,11 +123,13 @@ def _single(name: str) -> str:
 
 
 def _cache_file(name: str, pitch: float) -> Path:
-    folder = Path(name)
-    source: object = [name, PATIENTS_VERSION]
+    original, _, warp = name.partition(WARP)
+    folder = Path(original)
+    source: list[object] = [original, PATIENTS_VERSION]
     if anatomy_file(folder).is_file():
         status = anatomy_file(folder).stat()
         source = [str(folder.resolve()), status.st_size, status.st_mtime_ns]
+    source += [warp, WARPS_VERSION] if warp else []
     key = content_digest(source, pitch, VERSION, load_acoustics_table().digest)
     return cache_folder() / "acoustic" / f"{key}.safetensors"
 
@@ -169,6 +172,14 @@ def _outside_to_gel(anatomy: Anatomy) -> np.ndarray:
     )
     labels[(labels == Tissue.AIR) & (distance > -3e-3)] = Tissue.GEL
     return labels
+
+
+def _density(anatomy: Anatomy, matrix: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """:func:`density_map` of the CT, read linearly at the voxels of ``matrix``."""
+    x, y, z = anatomy.ct.patient_from_voxel[:3, :3].norm(dim=0).tolist()
+    density = density_map(anatomy.ct.voxels[0].numpy(), anatomy.labels.voxels[0].numpy(), (x, y, z))
+    to_ct = (anatomy.ct.voxel_from_patient @ matrix).numpy()
+    return ndimage.affine_transform(density, np.diag(to_ct[:3, :3]), to_ct[:3, 3], shape, order=1, mode="nearest")
 
 
 def _resample(labels: np.ndarray, matrix: Tensor, pitch: float) -> tuple[np.ndarray, Tensor]:

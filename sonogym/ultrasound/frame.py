@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float, Int, UInt8
 from torch import Tensor
 
+from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 
 OUTPUTS = ("beam", "bone_depth", "envelope", "image", "iq", "labels", "transmission", "true_depth")
 LOUDEST_CLUTTER = 20.0  # dB re liver
 BACKENDS = ("auto", "numba", "reference")
+_BY_TISSUE = ("scatter_offset", "attenuation_factor")
+_SHARED = ("depth", "line_position", "extent")  # fields of a frame that are the same for every environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,10 @@ class RenderConfig:
     ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
     :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
     spacing of the scatterers (None: half the axial resolution).
+
+    ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
+    is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
+    variant costs about 16 bytes a sample and line for each thread, and its kernels.
     Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
@@ -49,6 +58,8 @@ class RenderConfig:
     ring_down: bool = False
     downshift: bool = False
     lattice: float | None = None
+    frequency_factors: tuple[float, ...] = (1.0,)
+    focus_factors: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         require_between("lines", self.lines, 8, 4096)
@@ -61,6 +72,8 @@ class RenderConfig:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
+        check_factors("frequency_factors", self.frequency_factors)
+        check_factors("focus_factors", self.focus_factors)
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
@@ -73,8 +86,10 @@ class RenderParams:
     """What may differ between environments and frames.
 
     ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
-    tissue; ``noise_seed`` the receiver noise of this frame; ``clutter`` [dB re liver] the haze at the probe's face
-    (None, -inf: none).
+    tissue; ``noise_seed`` the receiver noise of this frame. What is None is absent and costs nothing:
+    ``scatter_offset`` [dB] is added to the echogenicity of each tissue, ``attenuation_factor`` multiplies its
+    attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``variant`` the beam used (see
+    :class:`RenderConfig`; None: the first).
     """
 
     gain: Float[Tensor, " envs"]
@@ -82,7 +97,10 @@ class RenderParams:
     dynamic_range: Float[Tensor, " envs"]
     speckle_seed: Int[Tensor, " envs"]
     noise_seed: Int[Tensor, " envs"]
-    clutter: Float[Tensor, " envs"] = None  # type: ignore[assignment]  # made a tensor of -inf
+    scatter_offset: Float[Tensor, "envs tissues"] | None = None
+    attenuation_factor: Float[Tensor, "envs tissues"] | None = None
+    clutter: Float[Tensor, " envs"] | None = None
+    variant: Int[Tensor, " envs"] | None = None
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -97,15 +115,25 @@ class RenderParams:
         )
 
     def __post_init__(self) -> None:
-        if self.clutter is None:
-            object.__setattr__(self, "clutter", torch.full_like(self.gain, -torch.inf))
-        shapes = {tuple(value.shape) for value in vars(self).values()}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise InvalidInputError(f"render parameters must all have shape (envs,), got {sorted(shapes)}")
+        envs = self.gain.shape[:1]
+        for name, value in vars(self).items():
+            shape = (*envs, TISSUE_COUNT) if name in _BY_TISSUE else tuple(envs)
+            if value is not None and tuple(value.shape) != shape:
+                wanted = "(envs, tissues)" if name in _BY_TISSUE else "(envs,)"
+                raise InvalidInputError(
+                    f"{name} of the render parameters must have shape {wanted} = {shape}, got {tuple(value.shape)}"
+                )
         if not bool((self.dynamic_range > 0).all()):
             raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
-        if not bool((self.clutter <= LOUDEST_CLUTTER).all()):
-            raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB, got {self.clutter.tolist()}")
+        if self.attenuation_factor is not None and not bool((self.attenuation_factor >= 0).all()):
+            raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
+        if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
+            raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
+
+    def __getitem__(self, rows: Int[Tensor, " picked"] | slice) -> RenderParams:
+        """The parameters of some environments."""
+        picked: dict[str, Any] = {name: value if value is None else value[rows] for name, value in vars(self).items()}
+        return RenderParams(**picked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +160,27 @@ class Frame:
     bone_depth: Float[Tensor, "envs lines"] | None = None
     extent: tuple[float, float, float, float] | None = None
 
+    @staticmethod
+    def gather(frames: Sequence[Frame], order: Int[Tensor, " envs"]) -> Frame:
+        """The environments of ``frames`` (of one renderer) one after another, then picked by ``order``."""
+        first = frames[0]
+        joined: dict[str, Any] = {
+            name: torch.cat([getattr(frame, name) for frame in frames])[order]
+            for name, value in vars(first).items()
+            if name not in _SHARED and value is not None
+        }
+        return dataclasses.replace(first, **joined)
 
+
+def check_factors(name: str, factors: tuple[float, ...]) -> None:
+    """Raise :class:`InvalidInputError` unless ``factors`` are some numbers in [.3, 3], 1 being the probe's own."""
+    if not factors:
+        raise InvalidInputError(f"{name} must hold at least one factor (1.0 is the probe's own), got {factors!r}")
+    for factor in factors:
+        require_between(name, factor, 0.3, 3.0, "", "factors of the probe's own value, not Hz or metres")
+
+
+@runtime_checkable
 class FrameRenderer(Protocol):
     """Anything that turns probe poses into frames: the physical renderer or a learned one."""
 

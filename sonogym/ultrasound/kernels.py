@@ -70,9 +70,10 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
     start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
-    seed, noise_seed, level, dynamic_range, clutter = traced[11:]
+    seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
+    tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, tissue, pair, texture, (face, orders, nearest, tail, haze_level) = tables[8:]
+    plane_offset, plane_weight, pair, texture, (face, orders, nearest, tail, haze_level) = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -161,7 +162,7 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
         "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "primes",
-        "cells", "seed", "noise_seed", "level", "dynamic_range", "haze",
+        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))
@@ -169,8 +170,8 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
 
 def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     names = (
-        "row", "axial", "splat", "lateral", "radius", "penumbra", "penumbra_radius", "elevation", "plane", "tissue",
-        "pair", "texture",
+        "row", "axial", "splat", "lateral", "radius", "penumbra", "penumbra_radius", "elevation", "plane", "pair",
+        "texture",
     )  # fmt: skip
     arrays = {name: getattr(tables, name).contiguous().numpy() for name in names}
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)

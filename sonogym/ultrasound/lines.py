@@ -29,7 +29,8 @@ class Lines:
     the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
-    ``haze`` (envs,) its amplitude at the face.
+    ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
+    its amplitude at the face.
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -47,6 +48,7 @@ class Lines:
     noise_seed: Int[Tensor, " envs"]
     level: Float[Tensor, "envs samples"]
     dynamic_range: Float[Tensor, " envs"]
+    tissue: Float[Tensor, "rows tissues 3"]
     haze: Float[Tensor, " envs"]
 
 
@@ -96,8 +98,23 @@ def trace_lines(
         noise_seed=_word(params.noise_seed),
         level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
         dynamic_range=params.dynamic_range.float(),
-        haze=10.0 ** (params.clutter.float() / 20.0),
+        tissue=_tissue(tables.tissue, params),
+        haze=_haze(params),
     )
+
+
+def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Tensor, "rows tissues 3"]:
+    """Scatter times 10^(offset / 20), transmission to the power of the factor: alpha times the factor."""
+    scatter, transmission, length = table[None].unbind(-1)
+    if params.scatter_offset is not None:
+        scatter = scatter * 10.0 ** (params.scatter_offset.to(table) / 20.0)
+    if params.attenuation_factor is not None:
+        transmission = transmission ** params.attenuation_factor.to(table)
+    return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
+
+
+def _haze(params: RenderParams) -> Float[Tensor, " envs"]:
+    return torch.zeros_like(params.gain) if params.clutter is None else 10.0 ** (params.clutter.float() / 20.0)
 
 
 def _matrix(pose: Pose) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:

@@ -75,6 +75,8 @@ class _Plane:
         self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
         envs, count = lines.coupling.shape
         self.gas = GasSurface(lines.coupling)
+        rows = lines.tissue.shape[0]  # the table of each environment, or one for all
+        self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
         self.echoes = torch.zeros(2, envs, len(tables.ranges), count, device=lines.coupling.device)
 
     def march(self) -> Field:
@@ -98,9 +100,10 @@ class _Plane:
         label, texture = word[..., 0].long(), word[..., 3].long()
         self._interfaces(k, label, material)
         shade = self.passed
-        amplitude = tables.tissue[label, 0] * tables.texture[texture]
-        self.passed = (self.passed * tables.tissue[label, 1]).clamp_min(FLOOR)
-        self.depth = self.depth + tables.tissue[label, 2]
+        scattering, transmission, length = lines.tissue[self.row_of_tissue, label].unbind(-1)
+        amplitude = scattering * tables.texture[texture]
+        self.passed = (self.passed * transmission).clamp_min(FLOOR)
+        self.depth = self.depth + length
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.ultrasound.acoustics import load_acoustics_table
 from sonogym.ultrasound.bake import AcousticAnatomy, bake, load_acoustic
-from sonogym.ultrasound.beam import beam_tables
+from sonogym.ultrasound.beam import BeamTables, beam_tables
 from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
 from sonogym.ultrasound.ground_truth import bone_depth, true_depth
 from sonogym.ultrasound.kernels import FusedRenderer
@@ -28,8 +29,9 @@ class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``config``, ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer. Attributes: ``transducer``, ``variants`` (the transducer at each frequency and focus
+    of the configuration), ``config``, ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The
+    frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -49,10 +51,16 @@ class Renderer:
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self.depth = self.config.depth or self.transducer.depth
-        self._tables = beam_tables(self.transducer, self.config, load_acoustics_table()).to(self.device)
+        self.variants = tuple(
+            self.transducer.driven(frequency, focus)
+            for frequency, focus in itertools.product(self.config.frequency_factors, self.config.focus_factors)
+        )
+        self._tables = [
+            beam_tables(beam, self.config, load_acoustics_table()).to(self.device) for beam in self.variants
+        ]
         origin, direction = self.transducer.scanlines(self.config.lines)
         self._scanlines = (origin.to(self.device), direction.to(self.device))
-        self._fused = self._fused_path()
+        self._fused = [self._fused_path(tables) for tables in self._tables]
         self._converter = self._scan_converter()
 
     def render(
@@ -62,11 +70,24 @@ class Renderer:
         envs = len(anatomy_index)
         params = params or RenderParams.default(envs)
         self._check(patient_from_probe, anatomy_index, params)
+        if len(self.variants) == 1 or params.variant is None:
+            return self._render_variant(0, patient_from_probe, anatomy_index, params)
+        order = params.variant.argsort(stable=True)
+        groups = enumerate(order.split(params.variant.bincount().tolist()))
+        frames = [
+            self._render_variant(variant, patient_from_probe[rows], anatomy_index[rows], params[rows])
+            for variant, rows in groups
+            if len(rows)
+        ]
+        return Frame.gather(frames, order.argsort())
+
+    def _render_variant(self, variant: int, pose: Pose, index: Int[Tensor, " envs"], params: RenderParams) -> Frame:
+        """Frames of environments that share one beam."""
         lines = trace_lines(
-            patient_from_probe, anatomy_index, params, self.transducer, self._scanlines,
-            self._tables, self.voxels, self.skin if self.config.contact else None,
+            pose, index, params, self.variants[variant], self._scanlines,
+            self._tables[variant], self.voxels, self.skin if self.config.contact else None,
         )  # fmt: skip
-        return self._frame(*self._run(lines))
+        return self._frame(*self._run(variant, lines))
 
     def _check(self, pose: Pose, index: Tensor, params: RenderParams) -> None:
         envs = len(index)
@@ -79,16 +100,23 @@ class Renderer:
             raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
         if self.device.type == "cpu" and envs and not 0 <= int(index.min()) <= int(index.max()) < len(self.bodies):
             raise InvalidInputError(f"anatomy_index must be in 0 .. {len(self.bodies) - 1}, got {index.tolist()}")
+        variant, count = params.variant, len(self.variants)
+        if variant is not None and envs and not 0 <= int(variant.min()) <= int(variant.max()) < count:
+            raise InvalidInputError(
+                f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
+                f"focus_factors make variants"
+            )
 
-    def _run(self, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _run(self, variant: int, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Beam, iq, labels, transmission; what no output asks for may be empty."""
-        if self._fused is None:
-            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables)
+        fused = self._fused[variant]
+        if fused is None:
+            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables[variant])
             return beam, iq, field.labels, field.transmission
         wanted = self.config.outputs
         keep = not {"labels", "transmission", "true_depth", "bone_depth"}.isdisjoint(wanted)
         keep_iq = "iq" in wanted or "envelope" in wanted
-        beam, iq, labels, transmission = map(torch.from_numpy, self._fused(lines, keep, keep_iq))
+        beam, iq, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
         return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
 
     def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
@@ -96,10 +124,10 @@ class Renderer:
         linear = self.transducer.kind == "linear"
         depth = None
         if "true_depth" in wanted or "bone_depth" in wanted:
-            depth = true_depth(labels, self._tables.tissue[:, 2], self._tables.step)
+            depth = true_depth(labels, self._tables[0].tissue[:, 2], self._tables[0].step)
         return Frame(
             beam=beam[:, None],
-            depth=self._tables.ranges,
+            depth=self._tables[0].ranges,
             line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
             iq=iq if "iq" in wanted else None,
             envelope=iq.abs() if "envelope" in wanted else None,
@@ -111,10 +139,10 @@ class Renderer:
             extent=None if converter is None else converter.extent,
         )
 
-    def _fused_path(self) -> FusedRenderer | None:
+    def _fused_path(self, tables: BeamTables) -> FusedRenderer | None:
         if self.backend == "reference":
             return None
-        return FusedRenderer(self._tables, self.voxels.flat.numpy(), self.config.samples, self.config.lines)
+        return FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, self.config.lines)
 
     def _scan_converter(self) -> ScanConverter | None:
         if "image" not in self.config.outputs:

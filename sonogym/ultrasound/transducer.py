@@ -21,8 +21,10 @@ from sonogym.resources import read_toml
 SPEED_OF_SOUND = 1540.0  # m/s, the speed every scanner assumes
 KINDS = ("convex", "linear", "phased")
 MAX_DEPTH = 0.30
+BANDWIDTH_USED = 0.61  # effective over listed bandwidth (physics.md section 5)
 _UNITS = {"_mm": 1e-3, "_mhz": 1e6, "_deg": math.pi / 180.0}
 _TEXT_KEYS = ("name", "kind")
+_WHOLE_KEYS = ("elements",)
 _TABLE_KEYS = ("elevation_depths_mm", "elevation_widths_mm")
 _LIMITS = {  # field -> lowest, highest, unit
     "elements": (2, 4096, ""),
@@ -95,6 +97,20 @@ class Transducer:
     def wavelength(self) -> float:
         """c0 / f [m]."""
         return SPEED_OF_SOUND / self.center_frequency
+
+    def driven(self, frequency_factor: float, focus_factor: float) -> Transducer:
+        """The probe at another transmit frequency and focus; a pulse keeps its number of cycles (design).
+
+        The tabulated elevation widths are kept. Raises :class:`InvalidInputError` for a frequency outside its band.
+        """
+        half_band = 0.5 * self.effective_bandwidth / BANDWIDTH_USED
+        name = f"frequency factor of probe {self.name!r}"
+        require_between(name, frequency_factor, 1.0 - half_band, 1.0 + half_band, "", "outside its band")
+        return dataclasses.replace(
+            self,
+            center_frequency=frequency_factor * self.center_frequency,
+            transmit_focus=focus_factor * self.transmit_focus,
+        )
 
     @property
     def sagitta(self) -> float:
@@ -177,10 +193,10 @@ def _convert(key: str, value: Any, factor: float, source: str) -> Any:
     return _number(key, value, factor, source)
 
 
-def _number(key: str, value: Any, factor: float, source: str) -> float:
+def _number(key: str, value: Any, factor: float, source: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInputError(f"{key} in probe file {source!r} must be a number, got {value!r}")
-    return value if factor == 1.0 else value * factor
+    return value if key in _WHOLE_KEYS else factor * float(value)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

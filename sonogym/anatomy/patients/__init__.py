@@ -10,7 +10,7 @@ from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
 from sonogym.anatomy.patients.params import draw_patient
 from sonogym.errors import InvalidInputError, MissingFileError, require_between
 
-VERSION = "3"  # raise it with every change of what a seed looks like: cached patients are keyed by it
+VERSION = "4"  # raise it with every change of what a seed looks like: cached patients are keyed by it
 
 
 def make_procedural(seed: int, spacing: float = 1.5e-3, name: str | None = None) -> Anatomy:

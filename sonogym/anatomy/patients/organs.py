@@ -95,7 +95,7 @@ class _Frame:
 def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
     """Kidneys, liver, gall bladder, spleen, stomach, pancreas; their landmarks [mm]."""
     marks = paint_kidneys(canvas, params, spine)
-    marks["liver"] = _paint_liver(canvas, params, spine)
+    marks["liver"], marks["gall_bladder"] = _paint_liver(canvas, params, spine)
     marks["spleen"] = _paint_spleen(canvas, params, spine)
     at, s = _Frame(params, spine), params.size
     radii = np.array([(9.0, 12.0), (8.0, 9.0), (8.0, 9.0), (7.0, 8.0)]) * s
@@ -105,8 +105,11 @@ def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
     return marks
 
 
-def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> np.ndarray:
-    """Three blended ellipsoids that fill what dome, wall, kidney and cava leave; veins, portal vein, gall bladder."""
+def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+    """Three blended ellipsoids that fill what dome, wall, kidney and cava leave; veins, portal vein, gall bladder.
+
+    Returns the middles of the liver and of the gall bladder [mm].
+    """
     at, g = _Frame(params, spine, params.liver_drop), params.size * params.liver_size
     lobes = [
         ball(at(66, 34, 128).tolist(), (66 * g, 72 * g, 70 * g), (0, 0, 1), (1, 0, 0), p=2.3),
@@ -131,9 +134,10 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> np.ndar
         rows = chain(path, np.outer(size, [1.0, 1.0]) * params.size * params.vessel)
         canvas.stamp(grown(rows, 1.6), Tissue.CONNECTIVE, (*inside, *ROOM))
         canvas.stamp(rows, Tissue.BLOOD, (*inside, *ROOM, Tissue.CONNECTIVE))
-    bladder = ball(at(50, 74, 66).tolist(), (13 * g, 14 * g, 36 * g), (0.25, 0.45, -0.85), (1, 0, 0.3))
+    gall = at(50, 74, 66)
+    bladder = ball(gall.tolist(), (13 * g, 14 * g, 36 * g), (0.25, 0.45, -0.85), (1, 0, 0.3))
     canvas.layered(bladder, [(0.0, Tissue.CONNECTIVE), (2.0, Tissue.BILE)], (*inside, *ROOM, Tissue.CONNECTIVE))
-    return at(86, 30, 116)
+    return at(86, 30, 116), gall
 
 
 def _paint_spleen(canvas: Canvas, params: PatientParams, spine: Spine) -> np.ndarray:

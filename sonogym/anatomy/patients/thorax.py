@@ -26,8 +26,11 @@ def dome_height(params: PatientParams, spine: Spine, x: np.ndarray, y: np.ndarra
     return np.maximum(right, left) - fall
 
 
-def paint_lungs(canvas: Canvas, params: PatientParams, spine: Spine) -> None:
-    """Lung over the domes down to the pleural line (T12 behind, higher in front), diaphragm under it."""
+def paint_lungs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
+    """Lung over the domes down to the pleural line (T12 behind, higher in front), diaphragm under it.
+
+    Returns ``lung_right``: the middle of the right lung's part behind the spine's front [mm].
+    """
     s, whole = params.size, (slice(None), slice(None), slice(None))
     x, y, z = canvas.coordinates(whole)
     dome = dome_height(params, spine, x, y)
@@ -43,6 +46,9 @@ def paint_lungs(canvas: Canvas, params: PatientParams, spine: Spine) -> None:
     under = (view == Tissue.VISCERAL_FAT) & (above <= 0.0) & (above > -thick)
     view[under] = Tissue.DIAPHRAGM
     _paint_crura(canvas, params, spine)
+    right = np.argwhere((view == Tissue.LUNG) & (x > spine.at("T10")[0]) & (y < spine.at("T10")[1] + 20.0 * s))
+    middle = right.mean(axis=0) + np.array([0.0, 0.0, first])
+    return {"lung_right": np.array(canvas.grid.corner) + canvas.grid.spacing * middle}
 
 
 def _paint_crura(canvas: Canvas, params: PatientParams, spine: Spine) -> None:

@@ -46,7 +46,7 @@ def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[st
     marks = pelvis_ribs.paint_pelvis(canvas, params, spine)
     pelvis_ribs.paint_sacrum(canvas, params, spine, nearest)
     pelvis_ribs.paint_ribs(canvas, params, spine, trunk)
-    thorax.paint_lungs(canvas, params, spine)
+    marks |= thorax.paint_lungs(canvas, params, spine)
     marks |= vessels.paint_vessels(canvas, params, spine)
     marks |= organs.paint_organs(canvas, params, spine)
     bowel.paint_bowel(canvas, params, spine, trunk)
