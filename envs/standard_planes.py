@@ -83,7 +83,7 @@ def start_region(bodies: Sequence[Body], plane: str, goals: Goals, motion: Surfa
     The region reaches at least one level beyond a spine goal, and ends where the imaged skin does.
     """
     lateral = goals.pose.apply(torch.tensor([1.0, 0.0, 0.0])) - goals.pose.translation
-    level = plane.split("_")[1]
+    level = plane.split("_")[-1]
     if level in LEVELS:
         grids = [_back_grid(body, LEVELS.index(level)) for body in bodies]
     else:

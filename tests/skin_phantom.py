@@ -34,6 +34,7 @@ def torso(width=0.30, depth=0.20, height=0.42, tilt=0.0, shift=0.0, left_out=())
         height_of = (LEVELS.index("L4") - at) * LEVEL_STEP + shift
         landmarks[f"vertebra_{level}"] = torch.tensor([0.0, -0.25 * depth + tilt * height_of, height_of])
     landmarks["kidney_left"] = torch.tensor([-0.06, -0.02, 0.06])
+    landmarks["spleen"] = torch.tensor([-0.07, 0.0, 0.1])
     landmarks = {name: point for name, point in landmarks.items() if name not in left_out}
     return Person(
         name=f"torso-{width:g}", skin=Skin(Volume(distance[None], matrix)), landmarks=landmarks, digest=f"{width}"

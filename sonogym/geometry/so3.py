@@ -66,10 +66,15 @@ def to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 
 
 
 def from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Quaternion of a rotation matrix (Bar-Itzhack's largest-component form); refuses a non-rotation."""
+    """Quaternion of a rotation matrix; refuses a non-rotation."""
     deviation = (matrix @ matrix.mT - torch.eye(3, dtype=matrix.dtype, device=matrix.device)).abs().amax()
     if not bool(deviation < 1e-3) or bool((torch.linalg.det(matrix) < 0).any()):
         raise InvalidInputError(f"matrix is not a rotation: |R R^T - I| = {float(deviation):.3g} or det R < 0")
+    return from_rotation(matrix)
+
+
+def from_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
+    """Quaternion of a rotation matrix, unchecked (Bar-Itzhack's largest-component form)."""
     m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
     skew = (
         matrix[..., 2, 1] - matrix[..., 1, 2],

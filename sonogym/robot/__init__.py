@@ -1,1 +1,1 @@
-"""How the probe moves on the patient."""
+"""How the probe moves on the patient, and the arms that carry it."""

@@ -33,18 +33,20 @@ _FOUR_LN_2 = 4.0 * math.log(2.0)
 class BeamTables:
     """Tables read by both paths; float32 unless said. Rows follow samples.
 
-    ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse; ``splat``
-    (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius`` int64
-    their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
-    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
-    weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``paths`` of late echoes.
+    ``ranges`` (samples,) [m]; ``step`` [m]; ``lattice`` [m] of the scatterers; ``axial`` taps of the pulse, ``overlap``
+    its autocorrelation; ``splat`` (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps)
+    half kernels; ``radius`` int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale;
+    ``penumbra`` and ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane``
+    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`;
+    ``shadow`` :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``paths`` of
+    late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
     step: float
     lattice: float
     axial: Float[Tensor, " taps"]
+    overlap: Float[Tensor, " taps"]
     splat: Float[Tensor, "places taps"]
     lateral: Float[Tensor, "samples lateral_taps"]
     radius: Int[Tensor, " samples"]
@@ -101,6 +103,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         step=step,
         lattice=lattice,
         axial=axial,
+        overlap=_overlap(axial),
         splat=_splat(pulse, step),
         lateral=lateral,
         radius=radius,
@@ -113,7 +116,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         pair=pair,
         shadow=shadow_table(pair),
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
-        reference=_reference(transducer),
+        reference=display_reference(transducer),
         paths=long_paths(transducer, config, ranges, pulse, spread),
     )
 
@@ -123,14 +126,17 @@ def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float
 
     Along the first axis the noise is read linearly, along the others at the nearest cell: sum_ij w_i w_j C(d_ij).
     """
-    taps = tables.axial
-    power = torch.zeros(cosines.shape[:-1], device=cosines.device)
-    for lag in range(len(taps)):
-        overlap = float((taps[: len(taps) - lag] * taps[lag:]).sum()) * (1.0 if lag == 0 else 2.0)
-        cells = cosines * (lag * tables.step / tables.lattice)
-        across = nearest_correlation(cells[..., 1]) * nearest_correlation(cells[..., 2])
-        power = power + overlap * linear_correlation(cells[..., 0]) * across
-    return power
+    lags = torch.arange(len(tables.overlap), device=cosines.device) * (tables.step / tables.lattice)
+    along, *across = (cosines[..., axis, None] * lags for axis in range(3))
+    return (
+        tables.overlap * linear_correlation(along) * nearest_correlation(across[0]) * nearest_correlation(across[1])
+    ).sum(-1)
+
+
+def _overlap(taps: Tensor) -> Tensor:
+    """Autocorrelation of a pulse at lags 0, 1, ..., those past 0 doubled: they count for both signs."""
+    values = [(taps[: len(taps) - lag] * taps[lag:]).sum() for lag in range(len(taps))]
+    return torch.stack(values) * torch.tensor([1.0] + [2.0] * (len(taps) - 1))
 
 
 def _gaussian(offset: Tensor, width: float | Tensor) -> Tensor:
@@ -205,7 +211,7 @@ def _planes(transducer: Transducer, ranges: Tensor, planes: int) -> tuple[Tensor
     return elevation, weight.float()
 
 
-def _reference(transducer: Transducer) -> float:
+def display_reference(transducer: Transducer) -> float:
     """Envelope shown as white: liver of .5 dB/cm/MHz at the transmit focus, amplified, lies at REFERENCE_LEVEL."""
     path = 2.0 * transducer.transmit_focus * transducer.center_frequency
     return 10.0 ** ((path * (TGC_ABDOMEN - 0.5e-4) - REFERENCE_LEVEL) / 20.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
+from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "bone_depth", "envelope", "image", "iq", "labels", "transmission", "true_depth")
 LOUDEST_CLUTTER = 20.0  # dB re liver
@@ -33,7 +34,8 @@ class RenderConfig:
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Three more are off unless asked for:
     ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
     :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
-    spacing of the scatterers (None: half the axial resolution).
+    spacing of the scatterers (None: half the axial resolution). ``steering`` [rad] turns the lines of a
+    linear probe towards +x.
 
     ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
     is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
@@ -58,6 +60,7 @@ class RenderConfig:
     ring_down: bool = False
     downshift: bool = False
     lattice: float | None = None
+    steering: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
 
@@ -70,6 +73,7 @@ class RenderConfig:
             require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
+        require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         check_factors("frequency_factors", self.frequency_factors)

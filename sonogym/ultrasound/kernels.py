@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
+from sonogym.ultrasound.compilation import compilation_noted, source_digest
 from sonogym.ultrasound.kernel_march import FAST, ROWS, blur, march
 from sonogym.ultrasound.kernel_reverberation import haze, reverberate, ring_down
 from sonogym.ultrasound.lines import Lines
@@ -28,17 +29,38 @@ _0, _1, _255 = np.float32(0.0), np.float32(1.0), np.float32(255.0)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
+def _add(target, source, tap):
+    for line in range(target.shape[0]):
+        target[line] += tap * source[line]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _pulse(target, source, k, axial):
+    """Add the pulse along depth to row ``k``; two symmetric pairs of taps a pass, one tap at the ends of the line."""
+    samples, reach = source.shape[0], axial.shape[0] // 2
+    if not reach <= k < samples - reach:
+        for i in range(max(-reach, -k), min(reach, samples - 1 - k) + 1):
+            _add(target, source[k + i], axial[reach + i])
+        return
+    _add(target, source[k], axial[reach])
+    for i in range(1, reach, 2):
+        near, far = axial[reach + i], axial[reach + i + 1]
+        a, b, c, d = source[k - i], source[k + i], source[k - i - 1], source[k + i + 1]
+        for line in range(target.shape[0]):
+            target[line] += near * (a[line] + b[line]) + far * (c[line] + d[line])
+    if reach % 2:
+        _add(target, source[k - reach], axial[0])
+        _add(target, source[k + reach], axial[0])
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
 def _convolve_row(k, source, echoes, axial, lateral, radius, interface_scale, row, padded):
     """One row of the beam: pulse along depth, interfaces added, then the lateral kernel; result in ``row``."""
-    samples, lines = source.shape
-    reach = axial.shape[0] // 2
+    lines = source.shape[1]
     centre, echo = padded[radius : radius + lines], echoes[k]
     for line in range(lines):
         centre[line] = interface_scale * echo[line]
-    for i in range(max(-reach, -k), min(reach, samples - 1 - k) + 1):
-        tap, other = axial[reach + i], source[k + i]
-        for line in range(lines):
-            centre[line] += tap * other[line]
+    _pulse(centre, source, k, axial)
     blur(row, padded, lateral, radius)
 
 
@@ -66,7 +88,7 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
         grey[line] = bits[line]
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", cache=True)
+@numba.njit(fastmath=FAST, error_model="numpy")
 def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
     start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
@@ -112,17 +134,30 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
         _display(real, imaginary, power, bits, mantissa, mantissa_bits, level[env, k], dynamic_range[env], beam[env, k])
 
 
-@numba.njit(cache=True, nogil=True)
-def _serial(envs, fields, rows, words, voxels, lines, tables, outputs):
-    for env in range(envs):
-        _render(env, fields[0], rows[0], words[0], voxels, lines, tables, outputs)
+def _entry_points(sources: str):
+    """The loop over environments, on one thread and on several.
+
+    numba's cache looks at the function that it compiles and at what that closes over, never at the functions that it
+    calls: closing over the digest ``sources`` keeps it from running old code after an edit of any of them.
+    """
+
+    @numba.njit(cache=True, nogil=True)
+    def serial(envs, fields, rows, words, voxels, lines, tables, outputs):
+        sources  # noqa: B018
+        for env in range(envs):
+            _render(env, fields[0], rows[0], words[0], voxels, lines, tables, outputs)
+
+    @numba.njit(cache=True, parallel=True, nogil=True)
+    def parallel(envs, fields, rows, words, voxels, lines, tables, outputs):
+        sources  # noqa: B018
+        for env in numba.prange(envs):
+            thread = numba.get_thread_id()
+            _render(np.int64(env), fields[thread], rows[thread], words[thread], voxels, lines, tables, outputs)
+
+    return serial, parallel
 
 
-@numba.njit(cache=True, parallel=True, nogil=True)
-def _parallel(envs, fields, rows, words, voxels, lines, tables, outputs):
-    for env in numba.prange(envs):
-        thread = numba.get_thread_id()
-        _render(np.int64(env), fields[thread], rows[thread], words[thread], voxels, lines, tables, outputs)
+_serial, _parallel = _entry_points(source_digest())
 
 
 class FusedRenderer:
@@ -154,7 +189,8 @@ class FusedRenderer:
         run = _serial if envs == 1 or numba.get_num_threads() == 1 else _parallel
         outputs = (beam, iq, labels, transmission)
         workspace = (self._fields, self._rows, self._words)
-        run(envs, *workspace, self._voxels, _line_arrays(lines), self._table_arrays, outputs)
+        with compilation_noted():
+            run(envs, *workspace, self._voxels, _line_arrays(lines), self._table_arrays, outputs)
         return beam, iq, labels, transmission
 
 

@@ -41,7 +41,7 @@ class ScanConverter:
         self._z = (torch.arange(height, dtype=torch.float64) + 0.5) * self.pixel + top
         line, sample, inside = self._beam_coordinates(transducer, depth)
         self.inside: Bool[Tensor, "height width"] = inside.to(device)
-        self._index, self._weight = _corners(line, sample, lines, samples)
+        self._index, self._weight = bilinear_corners(line, sample, lines, samples, closed=transducer.kind == "radial")
         self._index = self._index.to(device)
         self._weight = (self._weight * inside.reshape(1, -1)).float().to(device)
 
@@ -85,28 +85,40 @@ class ScanConverter:
         samples, lines = self._beam
         z, x = torch.meshgrid(self._z, self._x, indexing="ij")
         if transducer.kind == "linear":
-            fraction, span = x / transducer.width, z
+            fraction = (x - z * math.tan(transducer.steering)) / transducer.width
+            span = z / math.cos(transducer.steering)
         else:
-            z = z + transducer.radius
+            z = z + (transducer.radius if transducer.kind == "convex" else 0.0)
             fraction = torch.atan2(x, z) / transducer.field_of_view
             span = torch.hypot(x, z) - transducer.radius
         inside = (fraction.abs() <= 0.5) & (span >= 0) & (span <= depth)
-        return (fraction + 0.5) * (lines - 1), span * (samples / depth) - 0.5, inside
+        row = span * (samples / depth) - 0.5
+        if transducer.kind == "radial":
+            return fraction.remainder(1.0) * lines, row, inside
+        return (fraction + 0.5) * (lines - 1), row, inside
 
 
 def view_extent(transducer: Transducer, depth: float) -> tuple[float, float, float]:
-    """Half width, top and bottom [m] of the view."""
+    """Half width, top and bottom [m] of the view; that of steered lines is centred on the face."""
     if transducer.kind == "linear":
-        return 0.5 * transducer.width, 0.0, depth
+        steering = transducer.steering
+        return 0.5 * transducer.width + depth * abs(math.sin(steering)), 0.0, depth * math.cos(steering)
+    reach = transducer.radius + depth
+    if transducer.kind == "radial":
+        return reach, -reach, reach
     half = math.sin(min(0.5 * transducer.field_of_view, 0.5 * math.pi))
-    return (transducer.radius + depth) * half, -transducer.sagitta, depth
+    return reach * half, -transducer.sagitta, depth
 
 
-def _corners(line: Tensor, sample: Tensor, lines: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Flat indices and weights (4, pixels) of the four beam samples around each pixel; the border is held."""
-    line, sample = line.reshape(-1).clamp(0, lines - 1), sample.reshape(-1).clamp(0, samples - 1)
-    left, upper = line.floor().clamp(max=lines - 2), sample.floor().clamp(max=samples - 2)
+def bilinear_corners(line: Tensor, sample: Tensor, lines: int, samples: int, closed: bool) -> tuple[Tensor, Tensor]:
+    """Flat indices and weights (4, pixels) of the four beam samples around each pixel.
+
+    The border is held; of ``closed`` lines the last and the first are neighbours.
+    """
+    line, sample = line.reshape(-1), sample.reshape(-1).clamp(0, samples - 1)
+    line = line if closed else line.clamp(0, lines - 1)
+    left, upper = line.floor().clamp(max=lines - (1 if closed else 2)), sample.floor().clamp(max=samples - 2)
     u, v = line - left, sample - upper
-    base = (upper * lines + left).long()
-    index = torch.stack((base, base + 1, base + lines, base + lines + 1))
+    first, second = (upper * lines + left).long(), (upper * lines + (left + 1).remainder(lines)).long()
+    index = torch.stack((first, second, first + lines, second + lines))
     return index, torch.stack(((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v))

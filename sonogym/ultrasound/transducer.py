@@ -19,8 +19,9 @@ from sonogym.errors import InvalidInputError, MissingFileError, require_between,
 from sonogym.resources import read_toml
 
 SPEED_OF_SOUND = 1540.0  # m/s, the speed every scanner assumes
-KINDS = ("convex", "linear", "phased")
+KINDS = ("convex", "linear", "phased", "radial")
 MAX_DEPTH = 0.30
+MAX_STEERING = math.radians(30.0)  # beyond it grating lobes of arrays with a pitch of a wavelength dominate (design)
 BANDWIDTH_USED = 0.61  # effective over listed bandwidth (physics.md section 5)
 _UNITS = {"_mm": 1e-3, "_mhz": 1e6, "_deg": math.pi / 180.0}
 _TEXT_KEYS = ("name", "kind")
@@ -47,10 +48,12 @@ _LIMITS = {  # field -> lowest, highest, unit
 class Transducer:
     """One probe; SI units. Source of the presets: the heads of ``assets/probes/*.toml``.
 
-    ``radius`` [m] is 0 unless convex; ``width`` [m] is the arc or face length; ``field_of_view`` [rad] is 0 for a
-    linear probe; ``effective_bandwidth`` is B_eff / f; ``press`` [m] is the usual indentation of the face centre;
-    ``elevation_widths`` [m] are two-way -6 dB widths at ``elevation_depths`` [m].
-    Raises :class:`InvalidInputError` for a value out of range.
+    ``radius`` [m] is 0 unless convex or radial; ``width`` [m] is the arc or face length; ``field_of_view`` [rad] is 0
+    for a linear probe; ``effective_bandwidth`` is B_eff / f; ``press`` [m] is the usual indentation of the face centre;
+    ``elevation_widths`` [m] are two-way -6 dB widths at ``elevation_depths`` [m]. A radial probe looks all round from
+    inside the body: its origin lies on its axis, and its ``press`` is the depth of that axis below the skin (`design`).
+    ``steering`` [rad] turns the parallel lines of a linear probe towards +x; no file holds it, see
+    :class:`sonogym.ultrasound.frame.RenderConfig`. Raises :class:`InvalidInputError` for a value out of range.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Transducer:
     radius: float = 0.0
     field_of_view: float = 0.0
     press: float = 3e-3
+    steering: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -80,12 +84,15 @@ class Transducer:
             value = getattr(self, name)
             hint = "millimetres?" if unit == "m" and high < value <= 1e3 * high else ""
             require_between(f"{name} of probe {self.name!r}", value, low, high, unit, hint)
-        if self.kind == "convex":
-            require_between(f"radius of probe {self.name!r}", self.radius, 5e-3, 0.3, "m")
+        if self.kind in ("convex", "radial"):
+            require_between(f"radius of probe {self.name!r}", self.radius, 2e-3, 0.3, "m")
             if not self.field_of_view:
                 object.__setattr__(self, "field_of_view", self.width / self.radius)
-        if self.kind != "linear":
+        if self.kind in ("convex", "phased"):
             require_between(f"field_of_view of probe {self.name!r}", self.field_of_view, 0.1, 2.6, "rad")
+        if self.kind == "radial":
+            _close_circle(self)
+        _check_steering(self)
         _check_table(self.name, self.elevation_depths, self.elevation_widths)
 
     @property
@@ -115,11 +122,18 @@ class Transducer:
     @property
     def sagitta(self) -> float:
         """How far the edge of the face lies behind its centre [m]; 0 unless convex."""
-        return self.radius * (1.0 - math.cos(0.5 * self.field_of_view))
+        return self.radius * (1.0 - math.cos(0.5 * self.field_of_view)) if self.kind == "convex" else 0.0
+
+    @property
+    def inserted(self) -> bool:
+        """Whether the probe lies inside the body, where no skin is met: all its lines are coupled (`design`)."""
+        return self.kind == "radial"
 
     def angles(self, lines: int) -> Float[Tensor, " lines"]:
-        """Angle of each scan line from the probe axis [rad]."""
-        return (_fractions(lines)) * self.field_of_view
+        """Angle of each scan line from the probe's z axis towards x [rad]; those of a radial probe start at 0."""
+        if self.kind == "radial":
+            return torch.arange(lines) * (self.field_of_view / lines)
+        return _fractions(lines) * self.field_of_view + self.steering
 
     def scanlines(self, lines: int) -> tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]]:
         """Origins [m] and unit directions of the scan lines in the probe frame (x lateral, y elevation, z depth)."""
@@ -128,6 +142,8 @@ class Transducer:
         direction = torch.stack((angle.sin(), zero, angle.cos()), dim=-1)
         if self.kind == "linear":
             origin = torch.stack((_fractions(lines) * self.width, zero, zero), dim=-1)
+        elif self.kind == "radial":
+            origin = self.radius * direction
         else:
             origin = self.radius * (direction - torch.tensor([0.0, 0.0, 1.0]))
         return origin, direction
@@ -135,8 +151,8 @@ class Transducer:
     def line_pitch(self, lines: int, ranges: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
         """Distance [m] across the beam between neighbouring scan lines at each range [m] from the face."""
         if self.kind == "linear":
-            return torch.full_like(ranges, self.width / (lines - 1))
-        return (self.radius + ranges) * (self.field_of_view / (lines - 1))
+            return torch.full_like(ranges, self.width / (lines - 1) * math.cos(self.steering))
+        return (self.radius + ranges) * (self.field_of_view / (lines if self.kind == "radial" else lines - 1))
 
 
 def sample_ranges(samples: int, depth: float) -> Float[Tensor, " samples"]:
@@ -174,6 +190,8 @@ def _file_keys() -> dict[str, tuple[str, float]]:
     plain = ("elements", "effective_bandwidth", "transmit_f_number", "receive_f_number", "lateral_a", "lateral_b")
     keys: dict[str, tuple[str, float]] = {}
     for field in dataclasses.fields(Transducer):
+        if field.name == "steering":
+            continue
         if field.name in (*_TEXT_KEYS, *plain):
             keys[field.name] = (field.name, 1.0)
         else:
@@ -215,6 +233,21 @@ def _check_table(name: str, depths: tuple[float, ...], widths: tuple[float, ...]
             f"elevation table of probe {name!r} needs >= 2 increasing positive depths and as many positive widths, "
             f"got {depths} and {widths}"
         )
+
+
+def _close_circle(probe: Transducer) -> None:
+    full = 2.0 * math.pi
+    around = probe.field_of_view
+    require_between(
+        f"elements x pitch / radius of radial probe {probe.name!r}", around, 0.99 * full, 1.01 * full, "rad"
+    )
+    object.__setattr__(probe, "field_of_view", full)
+
+
+def _check_steering(probe: Transducer) -> None:
+    if probe.kind != "linear" and probe.steering:
+        raise InvalidInputError(f"steering turns the lines of linear probes only, and {probe.name!r} is {probe.kind}")
+    require_between("steering", probe.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
 
 
 def _fractions(lines: int) -> Float[Tensor, " lines"]:

@@ -11,7 +11,7 @@ from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.tissues import TISSUE_COUNT, Tissue
 
 # HU without contrast and the amplitude of its texture (anatomy.md, TotalSegmentator test CTs)
-_HU = {
+HOUNSFIELD = {
     Tissue.AIR: (-1000, 0), Tissue.GEL: (20, 0), Tissue.SKIN: (40, 10), Tissue.SUBCUTANEOUS_FAT: (-104, 8),
     Tissue.MUSCLE: (50, 12), Tissue.CONNECTIVE: (60, 8), Tissue.LIVER: (57, 5), Tissue.KIDNEY_CORTEX: (32, 3),
     Tissue.SPLEEN: (49, 4), Tissue.PANCREAS: (40, 12), Tissue.BLOOD: (43, 2), Tissue.FLUID: (8, 2), Tissue.BILE: (5, 2),
@@ -27,7 +27,7 @@ _TEXTURE = 9.0  # mm between the nodes of the texture
 def hounsfield(labels: np.ndarray, spacing: float, params: PatientParams) -> np.ndarray:
     """(x, y, z) int16 HU of labels on a grid of ``spacing`` [mm]; noise falls with the voxel as 1 / sqrt(volume)."""
     mean, texture = np.zeros(TISSUE_COUNT, dtype=np.float32), np.zeros(TISSUE_COUNT, dtype=np.float32)
-    for tissue, (value, amplitude) in _HU.items():
+    for tissue, (value, amplitude) in HOUNSFIELD.items():
         mean[tissue], texture[tissue] = value, amplitude
     mean[Tissue.TRABECULAR_BONE] = params.trabecular
     noise = min(_NOISE * (1.5 / spacing) ** 1.5, 25.0)

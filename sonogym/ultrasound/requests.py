@@ -1,0 +1,119 @@
+"""What is asked of a renderer, checked before anything is computed."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sonogym.anatomy.stack import VolumeStack
+from sonogym.errors import InvalidInputError, unknown_name
+from sonogym.geometry import Pose
+from sonogym.ultrasound.frame import RenderParams
+
+FASTEST = 1.1  # the fastest soft tissue over the assumed speed of sound: how much further than shown sound may come
+_UNIT = 1e-3  # furthest from 1 that the length of a quaternion may be
+_DEVICES = ("cpu", "cuda", "mps")
+
+
+def check_device(name: str) -> torch.device:
+    """The device called ``name``; raises :class:`InvalidInputError` if this machine does not have it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise unknown_name("device", name, _DEVICES) from None
+    if device.type not in _DEVICES:
+        raise unknown_name("device", name, _DEVICES)
+    if (device.index or 0) >= _count(device.type):
+        raise InvalidInputError(f"device {name!r} is not available on this machine; use 'cpu'")
+    return device
+
+
+def check_request(
+    pose: Pose, index: Int[Tensor, " envs"], params: RenderParams, counts: tuple[int, int], on_host: bool
+) -> None:
+    """Refuse wrong batch shapes and, ``on_host``, impossible values (elsewhere looking at them would halt the device).
+
+    ``counts`` are those of patients and of beam variants. Raises :class:`InvalidInputError`.
+    """
+    if index.ndim != 1:
+        raise InvalidInputError(f"anatomy_index must have shape (envs,), got {tuple(index.shape)}")
+    envs = len(index)
+    if pose.translation.shape != (envs, 3) or pose.quaternion.shape != (envs, 4):
+        raise InvalidInputError(
+            f"patient_from_probe must have batch shape ({envs},) like anatomy_index, got "
+            f"{tuple(pose.translation.shape[:-1])}"
+        )
+    if params.gain.shape != (envs,):
+        raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
+    if on_host and envs:
+        _check_values(pose, index, counts[0])
+        _check_variant(params, counts[1])
+
+
+def check_reach(
+    voxels: VolumeStack,
+    index: Int[Tensor, " envs"],
+    pose: Pose,
+    scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
+    depth: float,
+) -> None:
+    """Raise :class:`InvalidInputError` where all lines of a pose miss the patient's voxels down to ``depth`` [m]."""
+    matrix = voxels.voxel_from_patient[index] @ pose.matrix().float()
+    origin = scanlines[0] @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
+    direction = scanlines[1] @ matrix[:, :3, :3].mT
+    hit = _crosses_box(origin, direction, voxels.shape[index], FASTEST * depth).any(-1)
+    if not bool(hit.all()):
+        missed = torch.nonzero(~hit).flatten().tolist()
+        raise InvalidInputError(
+            f"patient_from_probe {_few(missed)} lies outside the patient: every scan line misses its volume "
+            "(poses are in metres, in the patient's RAS frame)"
+        )
+
+
+def _check_values(pose: Pose, index: Tensor, patients: int) -> None:
+    if not 0 <= int(index.min()) <= int(index.max()) < patients:
+        raise InvalidInputError(f"anatomy_index must be in 0 .. {patients - 1}, got {index.tolist()}")
+    finite = pose.translation.isfinite().all(-1) & pose.quaternion.isfinite().all(-1)
+    if not bool(finite.all()):
+        missed = torch.nonzero(~finite).flatten().tolist()
+        raise InvalidInputError(f"patient_from_probe {_few(missed)} is not finite: it holds NaN or infinity")
+    length = pose.quaternion.norm(dim=-1)
+    off = (length - 1.0).abs() > _UNIT
+    if bool(off.any()):
+        raise InvalidInputError(
+            f"patient_from_probe {_few(torch.nonzero(off).flatten().tolist())} needs unit quaternions (w, x, y, z), "
+            f"got length {float(length[off][0]):g}; divide them by their length"
+        )
+
+
+def _check_variant(params: RenderParams, count: int) -> None:
+    variant = params.variant
+    if variant is not None and not 0 <= int(variant.min()) <= int(variant.max()) < count:
+        raise InvalidInputError(
+            f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
+            f"focus_factors make variants"
+        )
+
+
+def _crosses_box(
+    origin: Float[Tensor, "envs lines 3"], direction: Float[Tensor, "envs lines 3"], shape: Tensor, reach: float
+) -> Bool[Tensor, "envs lines"]:
+    """Whether each line meets its voxel grid (border voxels reach half a voxel out) within ``reach`` [m]: slab test."""
+    top = (shape.float() - 0.5)[:, None]
+    slope = torch.where(direction.abs() < 1e-9, 1e-9, direction)
+    first, second = (-0.5 - origin) / slope, (top - origin) / slope
+    enter: Float[Tensor, "envs lines"] = torch.minimum(first, second).amax(-1)
+    leave: Float[Tensor, "envs lines"] = torch.maximum(first, second).amin(-1)
+    return (enter <= leave) & (leave >= 0.0) & (enter <= reach)
+
+
+def _few(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:4]))
+    return f"[{shown}{', ...' if len(numbers) > 4 else ''}]"
+
+
+def _count(kind: str) -> int:
+    if kind == "cuda":
+        return torch.cuda.device_count()
+    return int(kind == "cpu" or torch.backends.mps.is_available())
