@@ -1,8 +1,4 @@
-"""Haze: its level, decay and stillness.
-
-Mutations seen to fail: the level as power instead of amplitude; haze without the normalisation of the point spread
-function; no attenuation of the reference liver; the seed of the noise for the seed of the tissue.
-"""
+"""Haze: its level, decay and stillness."""
 
 import dataclasses
 

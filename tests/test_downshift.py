@@ -1,8 +1,4 @@
-"""Attenuation lowers the frequency of echoes from depth.
-
-Mutations seen to fail: one way for two; sigma of the power spectrum; a gain of exp(+(2 a z sigma)^2); the gain on the
-noise too; the width of the undisturbed wavelength.
-"""
+"""Attenuation lowers the frequency of echoes from depth."""
 
 import dataclasses
 

@@ -1,8 +1,4 @@
-"""The tail below gas (physics.md sections 4, 8 and 9, V15).
-
-Mutations seen to fail: the tail from the first line of gas on for every line; a decay per true instead of apparent
-depth; A without R; tissue other than gas with a tail; a hash of sample numbers instead of tissue coordinates.
-"""
+"""The tail below gas (physics.md sections 4, 8 and 9, V15)."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,4 @@
-"""Depth of bone, true depth and transmission against closed forms on layers (physics.md sections 4 and 9, V17).
-
-Mutations seen to fail: apparent for true lengths; the sum with the sample itself; bone without its cortical label; the
-last bone for the first; 0 for inf; transmission one way.
-"""
+"""Depth of bone, true depth and transmission against closed forms on layers (physics.md sections 4 and 9, V17)."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,7 @@
 """Echoes that met the probe's face again (physics.md section 4, V24), and all late echoes in both.
 
 Mutations seen to fail: rho^m for rho^(m-1); one order of the two for i < j; r_i + r_j without the half sample; moduli
-for complex products; the nearest echo kept; a peak's height without its sub-sample gain; the four nearest
-peaks for the four strongest.
+for complex products.
 """
 
 import numpy as np
