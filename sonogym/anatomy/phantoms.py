@@ -132,7 +132,7 @@ def phantom(
     ct = _hounsfield(labels)
     return Anatomy(
         name=name,
-        skin=_flat_skin(size),
+        skin=flat_skin(size),
         landmarks={},
         digest=content_digest(labels, ct, matrix.tolist()),
         ct=Volume(ct[None], matrix),
@@ -155,8 +155,8 @@ def _grid(spacing: float, size: tuple[float, float, float]) -> tuple[Tensor, Ten
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1), matrix
 
 
-def _flat_skin(size: tuple[float, float, float]) -> Skin:
-    """Signed distance -y on the grid of :class:`Skin`; trilinear reading of a linear field is exact."""
+def flat_skin(size: tuple[float, float, float]) -> Skin:
+    """The skin y = 0 of a phantom of ``size`` [m]: -y on the grid of :class:`Skin`, exact when read trilinearly."""
     edge = torch.tensor([size[0], size[1] + 2 * MARGIN, size[2]], dtype=torch.float64)
     count = (edge / SKIN_SPACING).ceil().long() + 2
     start = torch.tensor([-0.5 * size[0], -2 * MARGIN, -0.5 * size[2]], dtype=torch.float64)

@@ -113,7 +113,7 @@ def reverberate(echoes, splat, face, orders, nearest, rows):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def ring_down(tail, level, step, geometry, plane, scatterers, scatter, rows, words):
+def ring_down(tail, level, step, geometry, plane, scatterers, occupied, scatter, rows, words):
     """Add the tail below each line's first gas; ``level`` (samples,) scales scatter, ``rows`` come from march."""
     _, plane_offset, plane_weight = plane
     origin, direction, elevation, scale = geometry
@@ -134,7 +134,7 @@ def ring_down(tail, level, step, geometry, plane, scatterers, scatter, rows, wor
         along(a, origin[0], direction[0], place, elevation[0] * plane_offset[k])
         along(b, origin[1], direction[1], place, elevation[1] * plane_offset[k])
         along(c, origin[2], direction[2], place, elevation[2] * plane_offset[k])
-        hash_scatterers(words[0], words[1], a, b, c, primes, cells, seed)
+        hash_scatterers(words[0], words[1], a, b, c, primes, cells, seed, occupied)
         scatter_row(scatter[0, k], scatter[1, k], words[0], words[1], a, cells, amplitude, True)
 
 

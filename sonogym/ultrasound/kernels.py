@@ -95,7 +95,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, (face, orders, nearest, tail, haze_level) = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -105,7 +105,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     grid = (voxels[start[env] :], shape[env], stride[env])
     geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env])
     scatterers = (primes[env], cells[env], seed[env])
-    march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture)
+    march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied)
     middle = plane_offset.shape[0] // 2
     for number in range(plane_offset.shape[0]):
         plane = (number, plane_offset[number], plane_weight[number])
@@ -116,7 +116,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
         if tail.shape[0]:
             ring_down(
                 tail, row_scale[:, 0], step, (origin[env], direction[env], elevation[env], scale[env]), plane,
-                scatterers, scatter, rows, words,
+                scatterers, occupied, scatter, rows, words,
             )  # fmt: skip
     if face > _0:
         reverberate(echoes, splat, face, orders, nearest, rows)
@@ -213,4 +213,4 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
     paths = tables.paths
     late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
-    return (np.float32(tables.step), *arrays.values(), late)
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), late)

@@ -46,9 +46,9 @@ class LongPaths:
     tail: Float[Tensor, " tail_samples"]
     haze: Float[Tensor, " samples"]
 
-    def to(self, device: torch.device) -> LongPaths:
-        """The tables on ``device``."""
-        return dataclasses.replace(self, tail=self.tail.to(device), haze=self.haze.to(device))
+    def to(self, target: torch.device | torch.dtype) -> LongPaths:
+        """The tables on a device or in a precision."""
+        return dataclasses.replace(self, tail=self.tail.to(target), haze=self.haze.to(target))
 
 
 def long_paths(transducer: Transducer, config: RenderConfig, ranges: Tensor, pulse: float, spread: Tensor) -> LongPaths:

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -22,19 +23,23 @@ from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
 from sonogym.ultrasound.ground_truth import bone_depth, true_depth
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
-from sonogym.ultrasound.reference import render_reference
+from sonogym.ultrasound.reference import decibels, display, render_reference
 from sonogym.ultrasound.requests import check_device, check_reach, check_request
 from sonogym.ultrasound.scan_conversion import ScanConverter
+from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
+
+_MAPS = ("labels", "transmission", "true_depth", "bone_depth")  # outputs that need the labels of every sample
 
 
 class Renderer:
     """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
-    preset's name or a transducer. Attributes: ``transducer``, ``variants`` (the transducer at each frequency and focus
-    of the configuration), ``config``, ``converter`` (None without images), ``bodies`` (one a patient), ``voxels`` and
-    ``skin`` (:class:`VolumeStack`). The frame of an environment does not depend on the rest of the batch.
+    preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
+    (the transducer at each frequency and focus of the configuration), ``config``, ``converter`` (None without images),
+    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not
+    depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -44,13 +49,16 @@ class Renderer:
         probe: str | Transducer,
         config: RenderConfig | None = None,
         device: str = "cpu",
+        tissues: str = "default",
     ) -> None:
         self.config = config or RenderConfig()
         self.device = check_device(device)
-        self.backend = _backend(self.config.backend, self.device)
+        self.backend = _backend(self.config, self.device)
+        self._table = load_acoustics_table(tissues)
+        self._rule = RULES[self.config.sampling, self.config.speckle]
         probe = load_probe(probe) if isinstance(probe, str) else probe
         self.transducer = replace(probe, steering=self.config.steering)
-        baked = [_acoustic(patient, self.config.pitch) for patient in patients]
+        baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
@@ -77,7 +85,7 @@ class Renderer:
             probe.driven(frequency, focus)
             for frequency, focus in itertools.product(config.frequency_factors, config.focus_factors)
         )
-        self._tables = [beam_tables(beam, config, load_acoustics_table()).to(self.device) for beam in self.variants]
+        self._tables = [beam_tables(beam, config, self._table).to(self.device) for beam in self.variants]
         self._overlap = _overlap(self._tables, config.lines) if probe.kind == "radial" else 0
         order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
         origin, direction = probe.scanlines(config.lines)
@@ -94,6 +102,7 @@ class Renderer:
         on_host = self.device.type == "cpu"
         counts = (len(self.bodies), len(self.variants))
         check_request(patient_from_probe, anatomy_index, params, counts, on_host)
+        self._check_sampling(patient_from_probe, params)
         if on_host:
             check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
         if len(self.variants) == 1 or params.variant is None:
@@ -114,39 +123,66 @@ class Renderer:
             pose, index, params, self.variants[variant], self._scanlines,
             self._tables[variant], self.voxels, self.skin if in_contact else None,
         )  # fmt: skip
-        return self._frame(*self._run(variant, lines))
+        return self._frame(self._run(variant, lines))
 
-    def _run(self, variant: int, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Beam, iq, labels, transmission; what no output asks for may be empty."""
+    def _check_sampling(self, pose: Pose, params: RenderParams) -> None:
+        inputs = (pose.quaternion, pose.translation, *vars(params).values())
+        if self.config.sampling == "nearest" and any(value is not None and value.requires_grad for value in inputs):
+            raise InvalidInputError(
+                "gradients need RenderConfig(sampling='trilinear'); else detach poses and parameters"
+            )
+        if not self.config.speckle and params.clutter is not None:
+            raise InvalidInputError("clutter needs speckle: a mean power has no haze; leave clutter None")
+
+    def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
+        """Fields of a frame; those that are not asked for may be missing."""
         fused = self._fused[variant]
-        if fused is None:
-            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables[variant])
-            return beam, iq, field.labels, field.transmission
-        wanted = self.config.outputs
-        keep = not {"labels", "transmission", "true_depth", "bone_depth"}.isdisjoint(wanted)
-        keep_iq = "iq" in wanted or "envelope" in wanted
-        beam, iq, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
-        return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
+        return self._run_reference(lines, self._tables[variant]) if fused is None else self._run_fused(fused, lines)
 
-    def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
-        wanted, converter = self.config.outputs, self.converter
+    def _run_reference(self, lines: Lines, tables: BeamTables) -> dict[str, Tensor | None]:
+        seen = render_reference(self.voxels.flat, lines, tables, self._rule)
+        return {
+            "beam": display(seen.decibels, lines.dynamic_range),
+            "iq": seen.iq,
+            "envelope": seen.power.sqrt() if seen.iq is None else seen.iq.abs(),
+            "decibels": seen.decibels,
+            "labels": seen.field.labels,
+            "transmission": seen.field.transmission,
+        }
+
+    def _run_fused(self, fused: FusedRenderer, lines: Lines) -> dict[str, Tensor | None]:
+        wanted = set(self.config.outputs)
+        keep, keep_iq = not wanted.isdisjoint(_MAPS), bool(wanted & {"iq", "envelope", "decibels"})
+        beam, parts, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
+        seen: dict[str, Tensor | None] = {"beam": beam}
+        if keep:
+            seen |= {"labels": labels, "transmission": transmission}
+        if keep_iq:
+            seen["iq"] = torch.view_as_complex(parts)
+        if "envelope" in wanted:
+            seen["envelope"] = torch.view_as_complex(parts).abs()
+        if "decibels" in wanted:
+            seen["decibels"] = decibels(parts.square().sum(-1), lines)
+        return seen
+
+    def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
+        wanted, converter = {"beam", *self.config.outputs}, self.converter
         linear = self.transducer.kind == "linear"
-        beam, depth, bone = self._once_round(beam), None, None
-        if "true_depth" in wanted or "bone_depth" in wanted:
+        labels = seen.get("labels")
+        if labels is not None and wanted & {"true_depth", "bone_depth"}:
             depth = true_depth(labels, self._tables[0].tissue[:, 2], self._tables[0].step)
-            bone = bone_depth(labels, depth)
+            seen = {**seen, "true_depth": depth, "bone_depth": bone_depth(labels, depth)}
+        kept: dict[str, Any] = {
+            name: value if value is None else self._once_round(value) for name, value in seen.items() if name in wanted
+        }
+        beam = kept.pop("beam")[:, None]
         return Frame(
-            beam=beam[:, None],
+            beam=beam,
             depth=self._tables[0].ranges,
             line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
-            iq=self._once_round(iq) if "iq" in wanted else None,
-            envelope=self._once_round(iq).abs() if "envelope" in wanted else None,
-            image=None if converter is None else converter(beam[:, None]),
-            labels=self._once_round(labels) if "labels" in wanted else None,
-            transmission=self._once_round(transmission) if "transmission" in wanted else None,
-            true_depth=self._once_round(depth) if depth is not None and "true_depth" in wanted else None,
-            bone_depth=self._once_round(bone) if bone is not None and "bone_depth" in wanted else None,
+            image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
+            **kept,
         )
 
     def _once_round(self, values: Tensor) -> Tensor:
@@ -166,10 +202,16 @@ class Renderer:
         return ScanConverter(self.transducer, config.lines, config.samples, self.depth, height, width, str(self.device))
 
 
-def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float) -> AcousticAnatomy:
+def _acoustic(patient: str | Anatomy | AcousticAnatomy, pitch: float, tissues: str) -> AcousticAnatomy:
     if isinstance(patient, AcousticAnatomy):
         return patient
-    return bake(patient, pitch) if isinstance(patient, Anatomy) else load_acoustic(patient, pitch)
+    if isinstance(patient, Anatomy):
+        return bake(patient, pitch, load_acoustics_table(tissues))
+    if tissues != "default":
+        raise InvalidInputError(
+            f"patients by name are baked with the default tissues, got {tissues!r}: pass an anatomy"
+        )
+    return load_acoustic(patient, pitch)
 
 
 def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
@@ -177,9 +219,10 @@ def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
     return min(max(int(one.radius.max()) + int(one.penumbra_radius.max()) for one in tables), lines)
 
 
-def _backend(name: str, device: torch.device) -> str:
+def _backend(config: RenderConfig, device: torch.device) -> str:
+    name = config.backend
     if name == "auto":
-        return "numba" if device.type == "cpu" else "reference"
+        return "numba" if device.type == "cpu" and config.sampling == "nearest" else "reference"
     if name == "numba" and device.type != "cpu":
         raise InvalidInputError(f"backend 'numba' renders on 'cpu', got device {device}; use backend 'auto'")
     return name

@@ -1,0 +1,1 @@
+"""Quality assurance of a simulated scanner with a virtual phantom, as physicists test real ones."""
