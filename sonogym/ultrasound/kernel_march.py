@@ -247,6 +247,14 @@ def _material(place, depth, indentation, inverse):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
+def _crowd(gain, scale, crowding, depth, inverse):
+    """Scale of scatter where the tissue is compressed: dZ/dz - 1 goes as t (1 - t)."""
+    for line in range(gain.shape[0]):
+        t = min(depth[line] * inverse[line], _1)
+        gain[line] = scale[line] * math.sqrt(_1 + crowding[line] * t * (_1 - t))
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
 def along(target, origin, direction, place, offset):
     """Points at ``place`` [m] along the lines, one coordinate in voxels."""
     for line in range(target.shape[0]):
@@ -334,33 +342,35 @@ def march(
 ):
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale;
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding;
     ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
     """
     voxels, shape, stride = grid
-    origin, direction, elevation, indentation, coupling, scale = geometry
+    origin, direction, elevation, indentation, coupling, scale, crowding = geometry
     primes, cells, seed = scatterers
     step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
     rays = (origin, direction)
     samples, lines = scatter.shape[1], scatter.shape[2]
     a, b, c, depth, material = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines], rows[4, :lines]
-    passed, amplitude, shade, inverse, place = (
-        rows[5, :lines], rows[6, :lines], rows[7, :lines], rows[8, :lines], rows[9, :lines],
+    passed, amplitude, shade, inverse, place, gain = (
+        rows[5, :lines], rows[6, :lines], rows[7, :lines], rows[8, :lines], rows[9, :lines], rows[11, :lines],
     )  # fmt: skip
     word, near, far, before = words[0], words[1], words[2], words[3]
-    offset = np.zeros(3, np.float32)
+    offset, pressed = np.zeros(3, np.float32), crowding.max() > _0
     for line in range(lines):
         depth[line] = _HALF * step
         material[line] = -indentation[line] - _HALF * step
         inverse[line] = _1 / (_SUPPORT - indentation[line])
-        passed[line] = coupling[line]
+        passed[line], gain[line] = coupling[line], scale[line]
         before[line] = GEL
         rows[GAS_STRENGTH, line] = _0
     for k in range(samples):
         for axis in range(3):
             offset[axis] = elevation[axis] * plane_offset[k]
         _material(place, depth, indentation, inverse)
+        if pressed:
+            _crowd(gain, scale, crowding, depth, inverse)
         along(a, origin[0], direction[0], place, offset[0])
         along(b, origin[1], direction[1], place, offset[1])
         along(c, origin[2], direction[2], place, offset[2])
@@ -381,7 +391,7 @@ def march(
             _soften(shade, rows[10], penumbra[k], penumbra_radius[k])
         level = row_scale[k, 0] * plane_weight[1]
         for line in range(lines):
-            amplitude[line] *= level * scale[line] * shade[line]
+            amplitude[line] *= level * gain[line] * shade[line]
         hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied)
         scatter_row(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
         if number == 0:

@@ -115,8 +115,8 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
-    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
-    seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
+    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, crowding, primes = traced[:11]
+    cells, seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
     plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
@@ -127,7 +127,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     scatter, echoes = fields[:2], fields[2:]
     echoes[:] = _0
     grid = (voxels[start[env] :], shape[env], stride[env])
-    geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env])
+    geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env], crowding[env])
     scatterers = (primes[env], cells[env], seed[env])
     march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied)
     middle = plane_offset.shape[0] // 2
@@ -222,8 +222,8 @@ class FusedRenderer:
 def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
-        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "primes",
-        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
+        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "crowding",
+        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))

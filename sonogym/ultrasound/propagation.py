@@ -104,6 +104,7 @@ class Plane:
         lines, tables = self.lines, self.tables
         t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
+        scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
         place = self._voxel(material, k)
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
@@ -113,10 +114,13 @@ class Plane:
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
-        scatter = self._scatter(k, place, amplitude * soft, self.number == 0)
+        scatter = self._scatter(k, place, amplitude * soft, scale)
+        if self.number == 0:
+            scatter = scatter + self._noise(k)
         if len(tables.paths.tail):
             tail, below = self.gas.tail(k, tables.paths.tail)
-            scatter = scatter + self._scatter(k, self._voxel(self.gas.place + below * tables.step, k), tail, False)
+            behind = self._voxel(self.gas.place + below * tables.step, k)
+            scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
@@ -205,9 +209,9 @@ class Plane:
     def _put(self, env: Tensor, line: Tensor, row: Tensor, echo: Float[Tensor, "2 points"]) -> None:
         put_pulses(self.echoes, self.tables.splat, (env, line), row, echo)
 
-    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, noise: bool) -> Float[Tensor, "2 envs lines"]:
+    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, scale: Tensor) -> Float[Tensor, "2 envs lines"]:
         lines, tables = self.lines, self.tables
-        strength = tables.row[k, 0] * tables.plane[self.number, 1] * lines.scale * amplitude
+        strength = tables.row[k, 0] * tables.plane[self.number, 1] * scale * amplitude
         cell = place * lines.cells[:, None, None]
         whole = cell[:, 0].floor()
         share = cell[:, 0] - whole
@@ -216,8 +220,7 @@ class Plane:
         prime = lines.primes[:, :1]
         near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
         far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
-        scatter = strength * ((1.0 - share) * near + share * far)
-        return scatter + self._noise(k) if noise else scatter
+        return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
         count = self.lines.coupling.shape[1]
