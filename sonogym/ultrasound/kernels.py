@@ -15,6 +15,7 @@ import numpy as np
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.compilation import compilation_noted, source_digest
 from sonogym.ultrasound.kernel_march import FAST, ROWS, blur, march
+from sonogym.ultrasound.kernel_reverberation import haze, reverberate, ring_down
 from sonogym.ultrasound.lines import Lines
 
 _EXPONENT = np.int32(23)
@@ -91,10 +92,10 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
     start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
-    seed, noise_seed, level, dynamic_range, tissues = traced[11:]
+    seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, occupied = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -112,6 +113,15 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
             grid, geometry, scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words,
             keep and number == middle, labels[at], transmission[at],
         )  # fmt: skip
+        if tail.shape[0]:
+            ring_down(
+                tail, row_scale[:, 0], step, (origin[env], direction[env], elevation[env], scale[env]), plane,
+                scatterers, occupied, scatter, rows, words,
+            )  # fmt: skip
+    if face > _0:
+        reverberate(echoes, splat, face, orders, nearest, rows)
+    if clutter[env] > _0:
+        haze(haze_level, clutter[env], seed[env], scatter, words[0])
     real, imaginary, power, mantissa = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines]
     bits, mantissa_bits = power.view(np.int32), mantissa.view(np.int32)
     for k in range(samples):
@@ -188,7 +198,7 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
         "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "primes",
-        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue",
+        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))
@@ -201,4 +211,6 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     )  # fmt: skip
     arrays = {name: getattr(tables, name).contiguous().numpy() for name in names}
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
-    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied))
+    paths = tables.paths
+    late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), late)
