@@ -1,8 +1,4 @@
-"""The renderer against figures that PyMUST left in benchmarks/oracle.json (no pymust needed here).
-
-Mutations seen to fail: lateral_a 1.34 -> 1.6 in L11-5v.toml; axial width .441 -> .52; grey target of -7.5 dB; speckle
-drawn real instead of complex (histogram).
-"""
+"""The renderer against figures that PyMUST left in benchmarks/oracle.json (no pymust needed here)."""
 
 import importlib.util
 import json

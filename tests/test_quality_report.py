@@ -1,8 +1,4 @@
-"""`sonogym qa`: the protocol on the real renderer, its report, and its bytes.
-
-Mutations seen to fail: lateral width 20 % wider than its law (psf.py); penetration phantom with both halves at .5;
-grey targets 2 dB off; wires painted 1 mm too deep below the first; frames seeded by the clock; exit code always 0.
-"""
+"""`sonogym qa`: the protocol on the real renderer, its report, and its bytes."""
 
 import json
 from dataclasses import replace
