@@ -29,7 +29,7 @@ CASES = {
     "as it comes": ("C5-2v", {}, ()),
     "two planes": ("C5-2v", {"planes": 2}, ()),
     "three planes": ("L11-5v", {"planes": 3, **NARROW}, ()),
-    **{f"no {name}": ("C5-2v", {name: False}, ()) for name in BARE},
+    **{f"no {name}": ("L11-5v", {name: False, **NARROW}, ()) for name in BARE},
     "bare": ("P4-2v", BARE, ()),
     "flat": ("flat75", {}, ()),
     "fine": ("L12-3v", NARROW, ()),
