@@ -12,6 +12,7 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.kernel_refraction import bend_line
 from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
 FAST = {"contract", "nsz", "arcp"}
@@ -176,8 +177,9 @@ def _changes(changed, word, before):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _interfaces(
-    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows
-):
+    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows,
+    refracts,
+):  # fmt: skip
     """Echoes of the ``lines`` whose label changes between rows k - 1 and k, and what they let through: 1 - R^2."""
     voxels, shape, stride = grid
     origin, direction = rays
@@ -206,6 +208,8 @@ def _interfaces(
         if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
             rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
             rows[GAS_STRENGTH, line] = passed[line] * reflection
+        if refracts and norm2 > np.float32(1e-3) and rows[GAS_STRENGTH, line] == _0:
+            bend_line(line, rays, middle + shift, (ga, gb, gc), pair[last, label, 2])
         passed[line] *= _1 - reflection * reflection
         before[line] = label
 
@@ -327,12 +331,14 @@ def add_noise(real, imaginary, words, first, level, seed):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def march(
-    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission
-):
+    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission,
+    refracts,
+):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
     ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale;
-    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
+    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below. With
+    ``refracts`` the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
     origin, direction, elevation, indentation, coupling, scale = geometry
@@ -365,7 +371,7 @@ def march(
         count = _changes(far, word, before)
         _interfaces(
             k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, plane_weight[0],
-            passed, echoes, rows,
+            passed, echoes, rows, refracts,
         )  # fmt: skip
         for line in range(lines):
             material[line] = place[line]
