@@ -36,7 +36,7 @@ RADIUS = {"L11-5v": 2.0e-3, "C5-2v": 4.5e-3}  # m: of the cyst at the transmit f
 READ = 0.65  # share of the cyst's radius that is read
 GREY = -6.0  # dB
 QUANTILES = np.arange(0.5, 100.0, 1.0) / 100.0
-FRAMES = 40
+FRAMES = 20
 
 
 def simulated_figures(probe: str, data: dict[str, np.ndarray]) -> dict[str, object]:
