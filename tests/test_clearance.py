@@ -1,5 +1,5 @@
-"""Margins of an arm. Mutations seen to fail: radius not taken off, patient pose not inverted, tool capsule left on the
-bare flange, distance beyond the grid clamped, parallel segments by their first ends only."""
+"""Margins of an arm. Mutations seen to fail: radius not taken off, patient pose not inverted, tool capsule off its
+flange, distance beyond the grid clamped, an end of a segment left out."""
 
 import math
 

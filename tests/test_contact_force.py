@@ -1,5 +1,5 @@
 """The force law. Golden numbers: the table of the design page, from an independent float64 prototype. Mutations seen to
-fail: expm1 without - 1, d0 not clipped, area without root, damping added instead of multiplied, sign of the speed."""
+fail: exp for expm1, d0 not clipped, area without root, damping added instead of multiplied, sign of the speed."""
 
 import math
 

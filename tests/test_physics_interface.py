@@ -126,8 +126,8 @@ def twin_tissues(monkeypatch):
     speed, density = TABLE.speed.clone(), TABLE.density.clone()
     speed[Tissue.SPLEEN], density[Tissue.SPLEEN] = speed[Tissue.LIVER], density[Tissue.LIVER]
     table = replace(TABLE, speed=speed, density=density, scatter=torch.zeros_like(TABLE.scatter))
-    monkeypatch.setattr(renderer, "load_acoustics_table", lambda: table)
-    monkeypatch.setattr(bake, "load_acoustics_table", lambda: table)
+    monkeypatch.setattr(renderer, "load_acoustics_table", lambda *name: table)
+    monkeypatch.setattr(bake, "load_acoustics_table", lambda *name: table)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,5 +1,5 @@
 """Reading of URDF files. Mutations seen to fail: soft limits ignored, package:// kept in the path, loop search left
-out, roll and yaw swapped."""
+out, roll and yaw swapped, capsule radius by the mean."""
 
 import math
 import xml.etree.ElementTree as ElementTree

@@ -44,7 +44,7 @@ class VolumeStack:
         self, points: Float[Tensor, "envs *points 3"], index: Int[Tensor, " envs"]
     ) -> Float[Tensor, "envs *points 3"]:
         """Patient points [m] of each environment in voxel units of its anatomy."""
-        matrix = self.voxel_from_patient[index]
+        matrix = self.voxel_from_patient[index].to(points.dtype)
         return grids.affine(matrix.reshape(-1, *[1] * (points.ndim - 2), 4, 4), points)
 
     def trilinear(

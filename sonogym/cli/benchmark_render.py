@@ -14,16 +14,22 @@ if TYPE_CHECKING:
 
 PATIENT = "procedural:test/0"
 PROBE = "C5-2v"
-SIZES = ((64, 64), (128, 128), (200, 150))  # samples, lines
-BATCHES = (1, 16, 64)
+SIZES = ((64, 64), (128, 128), (200, 150), (192, 512))  # samples, lines
+BATCHES = (1, 16, 64, 256)
+THREADS = (1, 2)
 DISPLAY = (256, 256)
 BASELINE = "torch reference"
+BASELINE_BATCH = 16  # largest batch of the reference: a frame costs it the same beyond
+PUBLISHED_SIZE = (200, 150)
+PUBLISHED = "published SonoGym, 9.3-14.2 ms on a core of this class: a figure of performance.md, not run here"
+PUBLISHED_SECONDS = 9.3e-3  # the faster end
 
 
 def render_rows(quick: bool) -> list[dict[str, Any]]:
-    """A row for each kind of frame, size and batch; ``ms`` and ``baseline_ms`` are per frame.
+    """A row for each kind of frame, size, batch and number of threads; ``ms`` and ``baseline_ms`` are per frame.
 
-    ``core``: one plane, no contact. ``all_effects``: three elevation planes, contact and compression.
+    ``core``: one plane, no contact. ``all_effects``: three elevation planes, contact and compression. The baseline is
+    the torch reference on one thread, except in the rows that compare with the published simulator's figure.
     """
     import torch
 
@@ -32,39 +38,71 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
 
     core = RenderConfig(planes=1, contact=False)
     full = RenderConfig(planes=3, contact=True)
-    cases = [
-        (name, replace(config, samples=size[0], lines=size[1]), batch)
-        for name, config in (("core", core), ("all_effects", full))
-        for size in (SIZES[1:2] if quick else SIZES)
-        for batch in (BATCHES[:2] if quick else BATCHES)
-    ]
-    cases.append(("all_effects", replace(full, samples=DISPLAY[0], lines=DISPLAY[1]), 1))
     patient = load_acoustic(PATIENT, core.pitch)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the baseline runs on one thread, as the kernel's rows say for themselves
+    sizes, batches = (SIZES[1:2], BATCHES[:2]) if quick else (SIZES, BATCHES)
+    repeats = 3 if quick else 9
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return [_row(patient, name, config, batch, 3 if quick else 9) for name, config, batch in cases]
+        rows = []
+        for name, config in (("core", core), ("all_effects", full)):
+            for samples, lines in sizes:
+                sized = replace(config, samples=samples, lines=lines)
+                rows += _rows(patient, name, sized, batches, repeats)
+        display = replace(full, samples=DISPLAY[0], lines=DISPLAY[1])
+        rows += _rows(patient, "all_effects", display, (1,), repeats)
+        return rows + [_against_published(row) for row in rows if row["size"] == _size(*PUBLISHED_SIZE)]
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
-def _row(patient: AcousticAnatomy, name: str, config: RenderConfig, batch: int, repeats: int) -> dict[str, Any]:
+def _rows(
+    patient: AcousticAnatomy, name: str, config: RenderConfig, batches: tuple[int, ...], repeats: int
+) -> list[dict[str, Any]]:
+    """One kind of frame of one size: every batch on one thread and on two; a single frame is never split."""
     import numba
 
-    seconds, spread = _measure(patient, replace(config, backend="numba"), batch, repeats)
-    baseline, _ = _measure(patient, replace(config, backend="reference"), batch, 1)
+    baseline = {}
+    for batch in {min(batch, BASELINE_BATCH) for batch in batches}:
+        seconds, _ = _measure(patient, replace(config, backend="reference"), batch, 1)
+        baseline[batch] = seconds / batch
+    rows = []
+    before = numba.get_num_threads()
+    try:
+        for threads in (count for count in THREADS if count <= numba.config.NUMBA_NUM_THREADS):  # type: ignore[attr-defined]
+            numba.set_num_threads(threads)
+            for batch in (batch for batch in batches if threads == 1 or batch > 1):
+                seconds, spread = _measure(patient, replace(config, backend="numba"), batch, repeats)
+                rows.append(_row(name, config, batch, threads, seconds, spread, baseline[min(batch, BASELINE_BATCH)]))
+    finally:
+        numba.set_num_threads(before)
+    return rows
+
+
+def _row(
+    name: str, config: RenderConfig, batch: int, threads: int, seconds: float, spread: float, baseline: float
+) -> dict[str, Any]:
     return {
         "name": name,
-        "size": f"{config.samples}x{config.lines}",
+        "size": _size(config.samples, config.lines),
         "batch": batch,
-        "threads": numba.get_num_threads(),
+        "threads": threads,
         "ms": 1e3 * seconds / batch,
         "per_second": batch / seconds,
         "spread": spread,
         "baseline": BASELINE,
-        "baseline_ms": 1e3 * baseline / batch,
-        "ratio": baseline / seconds,
+        "baseline_ms": 1e3 * baseline,
+        "ratio": baseline * batch / seconds,
     }
+
+
+def _against_published(row: dict[str, Any]) -> dict[str, Any]:
+    published = 1e3 * PUBLISHED_SECONDS
+    return row | {"baseline": PUBLISHED, "baseline_ms": published, "ratio": published / row["ms"]}
+
+
+def _size(samples: int, lines: int) -> str:
+    return f"{samples}x{lines}"
 
 
 def _measure(patient: AcousticAnatomy, config: RenderConfig, batch: int, repeats: int) -> tuple[float, float]:

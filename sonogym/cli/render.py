@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from sonogym.errors import InvalidInputError, require_between
 if TYPE_CHECKING:
     from sonogym.anatomy import Anatomy
     from sonogym.geometry import Pose
+    from sonogym.ultrasound.acquisition import Sweep
     from sonogym.ultrasound.frame import RenderConfig, RenderParams
     from sonogym.ultrasound.transducer import Transducer
 
@@ -53,51 +56,91 @@ def _render(
     device: str = typer.Option("cpu", help="cpu, cuda or mps."),
     json_file: Path | None = typer.Option(None, "--json", help="Write pose, extent and settings to this file."),
 ) -> None:
-    import math
-    from dataclasses import replace
-
-    import torch
-
     from sonogym.anatomy.library import load_patient
-    from sonogym.cli.picture import picture_size
-    from sonogym.cli.sweep import write_sweep
-    from sonogym.ultrasound.acquisition import Sweep
-    from sonogym.ultrasound.renderer import Renderer
-    from sonogym.ultrasound.requests import check_device
-    from sonogym.ultrasound.transducer import load_probe
 
     if out.suffix.lower() != ".png":
         raise InvalidInputError(f"--out must end in .png, got {str(out)!r}")
-    transducer = replace(load_probe(probe), steering=math.radians(steering_deg))
-    depth = transducer.depth if depth_mm is None else _metres("--depth-mm", depth_mm, 5.0, 300.0)
-    press = transducer.press if press_mm is None else _metres("--press-mm", press_mm, -30.0, 60.0)
+    view = _view(probe, steering_deg, depth_mm, press_mm, lines, samples, size, gain, seed, device)
+    block = _block(sweep, sweep_spacing, labels or axes)
+    anatomy = load_patient(patient)
+    placed = _pose(anatomy, plane, pose, view.press)
+    if block is not None:
+        typer.echo(f"wrote {out} and {_write_sweep(out, view, anatomy, placed, block)}")
+        return
+    extent = _write_frame(out, view, anatomy, placed, labels, axes)
+    typer.echo(f"wrote {out}")
+    if json_file is not None:
+        content = _facts(patient, plane, placed, view, extent)
+        _write_facts(json_file, {**content, "lines": lines, "samples": samples, "gain_db": gain, "seed": seed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What the options say of probe and scanner, checked before any patient is read; ``size`` in pixels."""
+
+    transducer: Transducer
+    depth: float
+    press: float
+    size: int
+    config: RenderConfig
+    params: RenderParams
+    device: str
+
+
+def _view(
+    probe: str, steering_deg: float, depth_mm: float | None, press_mm: float | None, lines: int, samples: int,
+    size: int, gain: float, seed: int, device: str,
+) -> _View:  # fmt: skip
+    from sonogym.ultrasound.requests import check_device
+    from sonogym.ultrasound.transducer import load_probe
+
     require_between("--size", size, 32, 4096, "pixels")
     require_between("--seed", seed, 0, 2**31 - 1)
     require_between("--gain", gain, -100, 100, "dB")
-    config = _config(transducer, (lines, samples), depth)
     check_device(device)
-    block = (
-        None if sweep is None else Sweep(planes=sweep, spacing=_metres("--sweep-spacing", sweep_spacing, 0.01, 50.0))
-    )
-    if block is not None and (labels or axes):
+    transducer = replace(load_probe(probe), steering=math.radians(steering_deg))
+    depth = transducer.depth if depth_mm is None else _metres("--depth-mm", depth_mm, 5.0, 300.0)
+    press = transducer.press if press_mm is None else _metres("--press-mm", press_mm, -30.0, 60.0)
+    config = _config(transducer, (lines, samples), depth)
+    return _View(
+        transducer=transducer, depth=depth, press=press, size=size, config=config, params=_params(gain, seed),
+        device=device,
+    )  # fmt: skip
+
+
+def _block(planes: int | None, spacing_mm: float, decorated: bool) -> Sweep | None:
+    from sonogym.ultrasound.acquisition import Sweep
+
+    if planes is None:
+        return None
+    if decorated:
         raise InvalidInputError("--labels and --axes belong to one picture; leave them out with --sweep")
-    anatomy = load_patient(patient)
-    placed = _pose(anatomy, plane, pose, press)
-    if block is not None:
-        image = replace(config, outputs=("image",), image_size=picture_size(transducer, depth, size))
-        renderer = Renderer([_near(anatomy, transducer, block.poses(placed), depth)], transducer, image, device)
-        volume = write_sweep(out, renderer, placed, block, _params(gain, seed))
-        typer.echo(f"wrote {out} and {volume}")
-        return
-    renderer = Renderer([_near(anatomy, transducer, placed.unsqueeze(0), depth)], transducer, config, device)
-    frame = renderer.render(placed.unsqueeze(0), torch.zeros(1, dtype=torch.long), _params(gain, seed))
+    return Sweep(planes=planes, spacing=_metres("--sweep-spacing", spacing_mm, 0.01, 50.0))
+
+
+def _write_sweep(out: Path, view: _View, anatomy: Anatomy, placed: Pose, block: Sweep) -> Path:
+    from sonogym.cli.picture import picture_size
+    from sonogym.cli.sweep import write_sweep
+    from sonogym.ultrasound.renderer import Renderer
+
+    size = picture_size(view.transducer, view.depth, view.size)
+    config = replace(view.config, outputs=("image",), image_size=size)
+    near = _near(anatomy, view.transducer, block.poses(placed), view.depth)
+    return write_sweep(out, Renderer([near], view.transducer, config, view.device), placed, block, view.params)
+
+
+def _write_frame(out: Path, view: _View, anatomy: Anatomy, placed: Pose, labels: bool, axes: bool) -> list[float]:
+    """Write one picture; returns left, right, bottom, top of it [mm]."""
+    import torch
+
+    from sonogym.ultrasound.renderer import Renderer
+
+    near = _near(anatomy, view.transducer, placed.unsqueeze(0), view.depth)
+    renderer = Renderer([near], view.transducer, view.config, view.device)
+    frame = renderer.render(placed.unsqueeze(0), torch.zeros(1, dtype=torch.long), view.params)
     assert frame.labels is not None
-    beam, tissue = frame.beam[0, 0].cpu(), frame.labels[0].cpu()
-    extent = _write_picture(out, transducer, beam, tissue if labels else None, depth, size, axes)
-    typer.echo(f"wrote {out}")
-    if json_file is not None:
-        content = _facts(patient, plane, placed, transducer, depth, extent)
-        _write_facts(json_file, {**content, "lines": lines, "samples": samples, "gain_db": gain, "seed": seed})
+    tissue = frame.labels[0].cpu() if labels else None
+    return _write_picture(out, view.transducer, frame.beam[0, 0].cpu(), tissue, view.depth, view.size, axes)
 
 
 def _metres(name: str, value: float, low: float, high: float) -> float:
@@ -131,8 +174,6 @@ def _pose(anatomy: Anatomy, plane: str | None, text: str | None, press: float) -
 
 def _near(anatomy: Anatomy, transducer: Transducer, pose: Pose, depth: float) -> Anatomy:
     """The part of ``anatomy`` that the beam reaches from poses (n,), so that only this is refined to DISPLAY_PITCH."""
-    from dataclasses import replace
-
     import torch
 
     from sonogym.anatomy.anatomy import content_digest
@@ -172,8 +213,6 @@ def _config(transducer: Transducer, shape: tuple[int, int], depth: float) -> Ren
 
 
 def _params(gain: float, seed: int) -> RenderParams:
-    from dataclasses import replace
-
     import torch
 
     from sonogym.ultrasound.frame import RenderParams
@@ -199,15 +238,13 @@ def _write_picture(
     return extent
 
 
-def _facts(
-    patient: str, plane: str | None, pose: Pose, transducer: Transducer, depth: float, extent: list[float]
-) -> dict[str, Any]:
+def _facts(patient: str, plane: str | None, pose: Pose, view: _View, extent: list[float]) -> dict[str, Any]:
     return {
         "patient": patient,
         "plane": plane,
         "patient_from_probe": {"translation_m": pose.translation.tolist(), "quaternion_wxyz": pose.quaternion.tolist()},
-        "probe": transducer.name,
-        "depth_mm": 1e3 * depth,
+        "probe": view.transducer.name,
+        "depth_mm": 1e3 * view.depth,
         "extent_mm": extent,
     }
 

@@ -39,10 +39,13 @@ def _montage(images: np.ndarray) -> np.ndarray:
 
 
 def _write_nifti(path: Path, volume: Volume) -> None:
+    import gzip
+
     import nibabel
 
     affine = volume.patient_from_voxel.numpy().copy()
     affine[:3] *= 1e3
     image: Any = nibabel.Nifti1Image(volume.voxels[0].numpy(), affine)
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    packed = gzip.compress(image.to_bytes(), mtime=0)
+    write_atomically(path, lambda staging: staging.write_bytes(packed))

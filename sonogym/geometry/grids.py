@@ -44,7 +44,7 @@ def trilinear(
     step = torch.where(shape > 1, stride, torch.zeros_like(stride))
     start = offset + (base * stride).sum(-1)
     index = start[..., None] + (step[..., None, :] * _CORNERS.to(step.device)).sum(-1)
-    value = flat[index].unflatten(-1, (2, 2, 2))
+    value = flat[index].to(weight.dtype).unflatten(-1, (2, 2, 2))
     for axis in range(3):
         low, high = value.unbind(weight.ndim - 1)
         value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (2 - axis))])

@@ -16,8 +16,9 @@ from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 from sonogym.ultrasound.transducer import MAX_STEERING
 
-OUTPUTS = ("beam", "envelope", "image", "iq", "labels", "transmission")
+OUTPUTS = ("beam", "decibels", "envelope", "image", "iq", "labels", "transmission")
 BACKENDS = ("auto", "numba", "reference")
+SAMPLINGS = ("nearest", "trilinear")
 _BY_TISSUE = ("scatter_offset", "attenuation_factor")
 _SHARED = ("depth", "line_position", "extent")  # fields of a frame that are the same for every environment
 
@@ -32,10 +33,17 @@ class RenderConfig:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
     (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
+    ``scatterers`` makes speckle sparse: that many of equal strength in a resolution cell (pulse x beam width at the
+    transmit focus), at the same mean power; None is fully developed speckle. The number holds where the image plane
+    lies along the voxel axes, on a lattice <= 1/4 of the cell's sides.
 
     ``frequency_factors`` and ``focus_factors`` multiply the probe's own centre frequency and transmit focus: each pair
     is one variant of the beam that :attr:`RenderParams.variant` picks, numbered with the focus running fastest. A
     variant costs about 16 bytes a sample and line for each thread, and its kernels.
+
+    ``sampling="trilinear"`` makes a frame differentiable (docs/differentiable.md): tissue is the blend of the eight
+    voxels around a point instead of the nearest one's, and echoes lie at their exact place. ``speckle=False`` then
+    shows the mean power over all scatterers. Both are the reference's: the kernel has neither.
     Raises :class:`InvalidInputError` or :class:`UnknownNameError`.
     """
 
@@ -53,9 +61,12 @@ class RenderConfig:
     penumbra: bool = True
     noise: bool = True
     lattice: float | None = None
+    scatterers: float | None = None
     steering: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
+    sampling: str = "nearest"
+    speckle: bool = True
 
     def __post_init__(self) -> None:
         require_between("lines", self.lines, 8, 4096)
@@ -67,6 +78,8 @@ class RenderConfig:
         if self.lattice is not None:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
         require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
+        if self.scatterers is not None:
+            require_between("scatterers", self.scatterers, 0.05, 100.0, "a resolution cell")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         check_factors("frequency_factors", self.frequency_factors)
@@ -76,6 +89,17 @@ class RenderConfig:
                 raise unknown_name("output", name, OUTPUTS)
         if self.backend not in BACKENDS:
             raise unknown_name("backend", self.backend, BACKENDS)
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise unknown_name("sampling", self.sampling, SAMPLINGS)
+        if self.sampling == "trilinear" and self.backend == "numba":
+            raise InvalidInputError("sampling 'trilinear' needs backend 'reference' (or 'auto'), got 'numba'")
+        if not self.speckle and self.sampling != "trilinear":
+            raise InvalidInputError("speckle=False needs sampling 'trilinear', got 'nearest'")
+        if not self.speckle and "iq" in self.outputs:
+            raise InvalidInputError("outputs cannot hold 'iq' where speckle=False: a mean power has no phase")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +158,9 @@ class Frame:
     """Rendered frames. Rows are depth; fields not asked for are None.
 
     ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
-    unattenuated liver. ``transmission``: two-way pressure transmission. ``labels``: tissue ids. ``depth`` (samples,)
-    and ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad] or place [m].
+    unattenuated liver. ``decibels``: level relative to white, before it is clipped. ``transmission``: two-way pressure
+    transmission. ``labels``: tissue ids. ``depth`` (samples,) and ``line_position`` (lines,) are the beam's metric
+    axes: apparent depth [m], and angle [rad] or place [m].
     ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
     """
 
@@ -144,6 +169,7 @@ class Frame:
     line_position: Float[Tensor, " lines"]
     iq: Complex[Tensor, "envs samples lines"] | None = None
     envelope: Float[Tensor, "envs samples lines"] | None = None
+    decibels: Float[Tensor, "envs samples lines"] | None = None
     image: UInt8[Tensor, "envs 1 height width"] | None = None
     labels: UInt8[Tensor, "envs samples lines"] | None = None
     transmission: Float[Tensor, "envs samples lines"] | None = None

@@ -23,10 +23,12 @@ _MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
 _MASK_4, _MASK_8 = np.uint32(0x0F0F0F0F), np.uint32(0x001F001F)
 _MIX_1, _MIX_2 = np.uint32(MIX_1), np.uint32(MIX_2)
 _NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(PRIMES[0])
+_NONE = np.uint32(0)  # no share of occupied points: all of them scatter
 _8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
 GEL = np.uint32(int(Tissue.GEL))
+_SPARSE, _EMPTY, _17 = np.uint32(0x60006), np.uint32(0x80008), np.uint32(17)  # mean - 2, and mean, in both halves
 _ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
 
 
@@ -46,6 +48,13 @@ def _ones(word):
     word = np.uint32((word & _MASK_2) + ((word >> _TWO) & _MASK_2))
     word = np.uint32((word + (word >> _FOUR)) & _MASK_4)
     return np.uint32((word + (word >> _8)) & _MASK_8)
+
+
+@numba.njit(inline="always")
+def _point(word, occupied):
+    """A lattice point that holds a scatterer of one of four phases, or none; as :func:`_ones` would give its parts."""
+    full = np.uint32(_SPARSE + np.uint32((word & _ONE) << _TWO) + np.uint32((word & _TWO) << _17))
+    return full if (word >> _TWO) < occupied else _EMPTY
 
 
 @numba.njit(inline="always")
@@ -264,7 +273,7 @@ def _advance(words, tissue, texture, amplitude, shade, passed, depth):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def hash_scatterers(near, far, a, b, c, primes, cells, seed):
+def hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied=_NONE):
     """Words of the two scatterers around each point along the first axis, nearest along the others."""
     p0, p1, p2 = primes[0], primes[1], primes[2]
     for line in range(near.shape[0]):
@@ -274,8 +283,14 @@ def hash_scatterers(near, far, a, b, c, primes, cells, seed):
     for line in range(near.shape[0]):
         i = np.uint32(np.int32(np.floor(a[line] * cells)))
         word = near[line]
-        near[line] = _ones(mix(np.uint32(word ^ np.uint32(i * p0))))
-        far[line] = _ones(mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0))))
+        near[line] = mix(np.uint32(word ^ np.uint32(i * p0)))
+        far[line] = mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)))
+    if occupied == _NONE:
+        for line in range(near.shape[0]):
+            near[line], far[line] = _ones(near[line]), _ones(far[line])
+    else:
+        for line in range(near.shape[0]):
+            near[line], far[line] = _point(near[line], occupied), _point(far[line], occupied)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -318,7 +333,7 @@ def march(
     voxels, shape, stride = grid
     origin, direction, elevation, indentation, coupling, scale = geometry
     primes, cells, seed = scatterers
-    step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture = tables
+    step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
     rays = (origin, direction)
     samples, lines = scatter.shape[1], scatter.shape[2]
@@ -359,7 +374,7 @@ def march(
         level = row_scale[k, 0] * plane_weight[1]
         for line in range(lines):
             amplitude[line] *= level * scale[line] * shade[line]
-        hash_scatterers(near, far, a, b, c, primes, cells, seed)
+        hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied)
         scatter_row(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
         if number == 0:
             add_noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)

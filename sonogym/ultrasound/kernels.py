@@ -94,7 +94,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     seed, noise_seed, level, dynamic_range, tissues = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -104,7 +104,7 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     grid = (voxels[start[env] :], shape[env], stride[env])
     geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env])
     scatterers = (primes[env], cells[env], seed[env])
-    march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture)
+    march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied)
     middle = plane_offset.shape[0] // 2
     for number in range(plane_offset.shape[0]):
         plane = (number, plane_offset[number], plane_weight[number])
@@ -201,4 +201,4 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     )  # fmt: skip
     arrays = {name: getattr(tables, name).contiguous().numpy() for name in names}
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
-    return (np.float32(tables.step), *arrays.values())
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied))

@@ -61,7 +61,7 @@ def trace_lines(
     skin: VolumeStack | None,
 ) -> Lines:
     """The scan lines of each environment; without ``skin`` nothing is indented and all lines are coupled."""
-    rotation, translation = _matrix(patient_from_probe)
+    rotation, translation = _matrix(patient_from_probe, tables.ranges.dtype)
     origin = _rotate(rotation, scanlines[0]) + translation[:, None]
     direction = _rotate(rotation, scanlines[1])
     if skin is None:
@@ -69,7 +69,7 @@ def trace_lines(
         coupling = torch.ones_like(indentation)
     else:
         indentation, coupling = face_contact(skin, index, origin, direction)
-    matrix = voxels.voxel_from_patient[index]
+    matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
     voxel_direction = _rotate(linear, direction)
@@ -95,7 +95,7 @@ def trace_lines(
         seed=_word(params.speckle_seed),
         noise_seed=_word(params.noise_seed),
         level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
-        dynamic_range=params.dynamic_range.float(),
+        dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
     )
 
@@ -110,8 +110,8 @@ def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Te
     return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
 
 
-def _matrix(pose: Pose) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:
-    matrix = pose.matrix().float()
+def _matrix(pose: Pose, dtype: torch.dtype) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:
+    matrix = pose.matrix().to(dtype)
     return matrix[:, :3, :3], matrix[:, :3, 3]
 
 

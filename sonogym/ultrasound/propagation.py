@@ -15,11 +15,11 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix
+from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
-_CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
+CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,14 @@ class Field:
     transmission: Float[Tensor, "envs samples lines"]
 
 
-def propagate(voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables) -> Field:
-    """Scatter and interface echoes of every sample, summed over the elevation planes, with receiver noise."""
-    planes = [_Plane(voxels, lines, tables, number) for number in range(tables.plane.shape[0])]
+def propagate(
+    voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables, rule: type[Plane] | None = None
+) -> Field:
+    """Scatter and interface echoes of every sample, summed over the elevation planes, with receiver noise.
+
+    ``rule`` says how the voxels are read: at the nearest one, unless a subclass of :class:`Plane` says otherwise.
+    """
+    planes = [(rule or Plane)(voxels, lines, tables, number) for number in range(tables.plane.shape[0])]
     fields = [plane.march() for plane in planes]
     middle = len(fields) // 2
     return Field(
@@ -55,7 +60,8 @@ def reflection(
     x = 1 - cos ti; the diffuse one as cos ti.
     """
     sine2 = pair[..., 2].square() * (1.0 - cosine.square())
-    z1, z2 = pair[..., 0] * (1.0 - sine2).clamp_min(0.0).sqrt(), pair[..., 1] * cosine
+    passes = torch.where(sine2 < 1.0, 1.0 - sine2, torch.ones_like(sine2))  # keeps gradients finite beyond the angle
+    z1, z2 = pair[..., 0] * passes.sqrt(), pair[..., 1] * cosine
     amplitude = torch.where(sine2 < 1.0, ((z2 - z1) / (z2 + z1)).abs(), torch.ones_like(cosine))
     x = 1.0 - cosine
     angle2 = x * (2.0 + x * (1 / 3 + x * (4 / 45 + x * (1 / 35))))
@@ -63,8 +69,10 @@ def reflection(
     return amplitude, specular, cosine * pair[..., 5]
 
 
-class _Plane:
-    """One elevation plane on its way down; the state is (envs, lines)."""
+class Plane:
+    """One elevation plane on its way down; the state is (envs, lines). Tissue is that of the nearest voxel."""
+
+    furthest_shift = FURTHEST_SHIFT
 
     def __init__(self, voxels: Tensor, lines: Lines, tables: BeamTables, number: int) -> None:
         self.voxels, self.lines, self.tables, self.number = voxels, lines, tables, number
@@ -75,7 +83,7 @@ class _Plane:
         envs, count = lines.coupling.shape
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
-        self.echoes = torch.zeros(2, envs, len(tables.ranges), count, device=lines.coupling.device)
+        self.echoes = lines.coupling.new_zeros(2, envs, len(tables.ranges), count)
 
     def march(self) -> Field:
         """All samples from the face down."""
@@ -94,12 +102,9 @@ class _Plane:
         t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
         place = self._voxel(material, k)
-        word = self._nearest(place)
-        label, texture = word[..., 0].long(), word[..., 3].long()
+        label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
         shade = self.passed
-        scattering, transmission, length = lines.tissue[self.row_of_tissue, label].unbind(-1)
-        amplitude = scattering * tables.texture[texture]
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length
         self.material, self.before = material, label
@@ -112,6 +117,13 @@ class _Plane:
         lines = self.lines
         out = (lines.elevation * self.tables.elevation[self.number, k])[..., None]
         return lines.origin + lines.direction * material[:, None] + out
+
+    def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
+        word = self._nearest(place)
+        label, texture = word[..., 0].long(), word[..., 3].long()
+        scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
+        return label, scattering * self.tables.texture[texture], transmission, length
 
     def _nearest(self, place: Tensor) -> UInt8[Tensor, "envs lines 4"]:
         lines = self.lines
@@ -136,15 +148,27 @@ class _Plane:
         cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
         cosine = torch.where(norm2 > 1e-3, cosine, torch.ones_like(cosine))
         slope = (gradient * direction).sum(-1)
-        limit = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        limit = (0.5 * advance).clamp_min(self.furthest_shift)
         shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
         row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
-        weight = self.passed[env, line] * self.tables.plane[self.number, 0]
+        lost = torch.minimum(amplitude, self.tables.shadow[change])
+        weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
+        self._return(env, line, row, place, weight, (specular, diffuse))
+
+    def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
+        """Transmission at which interfaces are met; ``kept`` of it goes on."""
+        passed = self.passed[env, line]
+        self.passed = self.passed.index_put((env, line), passed * kept)
+        return passed
+
+    def _return(
+        self, env: Tensor, line: Tensor, row: Tensor, place: Tensor, weight: Tensor, echo: tuple[Tensor, Tensor]
+    ) -> None:
+        """Add the echoes (specular, diffuse) of interfaces; the diffuse one times a complex number of the place."""
+        specular, diffuse = echo
         real, imaginary = complex_normal(self._echo_word(env, place))
         self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
-        lost = torch.minimum(amplitude, self.tables.shadow[change])
-        self.passed = self.passed.index_put((env, line), self.passed[env, line] * (1.0 - lost.square()))
 
     def _cell(self, env: Tensor, place: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient of the order map, and value and gradient of the sharp one, trilinear at points in voxel units."""
@@ -154,7 +178,7 @@ class _Plane:
         upper = place - base
         start = self.lines.start[env] + (base * stride).sum(-1)
         normal, gradient, value = torch.zeros_like(place), torch.zeros_like(place), torch.zeros_like(place[:, 0])
-        for bits in _CORNERS:
+        for bits in CORNERS:
             at = start + (stride * torch.tensor(bits, device=stride.device)).sum(-1)
             order, sharp = self.voxels[at, 1].float(), self.voxels[at, 2].float()
             weight = [upper[:, axis] if bit else 1.0 - upper[:, axis] for axis, bit in enumerate(bits)]
@@ -192,8 +216,8 @@ class _Plane:
         across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
         word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
         prime = lines.primes[:, :1]
-        near = torch.stack(complex_normal(mix(word ^ ((whole.long() * prime) & MASK))))
-        far = torch.stack(complex_normal(mix(word ^ (((whole.long() + 1) * prime) & MASK))))
+        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
+        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
         scatter = strength * ((1.0 - share) * near + share * far)
         return scatter + self._noise(k) if self.number == 0 else scatter
 

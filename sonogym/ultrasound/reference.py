@@ -2,44 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Complex, UInt8
+from jaxtyping import Complex, Float, UInt8
 from torch import Tensor
 
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.propagation import Field, mirrored, propagate
+from sonogym.ultrasound.propagation import Field, Plane, mirrored, propagate
+from sonogym.ultrasound.smooth import ExpectedPlane
 
 _TINY = 1e-30  # keeps the logarithm finite
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detected:
+    """``power`` of the beam and its level ``decibels`` relative to white; ``iq`` is None for an expected image."""
+
+    power: Float[Tensor, "envs samples lines"]
+    decibels: Float[Tensor, "envs samples lines"]
+    iq: Complex[Tensor, "envs samples lines"] | None
+    field: Field
+
+
 def render_reference(
-    voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables
-) -> tuple[UInt8[Tensor, "envs samples lines"], Complex[Tensor, "envs samples lines"], Field]:
-    """Grey (display law of physics.md section 6), complex beam, and what returned before focusing."""
-    field = propagate(voxels, lines, tables)
-    iq = focus(field, tables)
-    return display(iq, lines), iq, field
+    voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables, rule: type[Plane] = Plane
+) -> Detected:
+    """What the beam receives of voxels read by ``rule``, amplified (physics.md section 6)."""
+    field = propagate(voxels, lines, tables, rule)
+    iq = None if issubclass(rule, ExpectedPlane) else focus(field, tables)
+    power = expected_power(field, tables) if iq is None else iq.real.square() + iq.imag.square()
+    return Detected(power=power, decibels=decibels(power, lines), iq=iq, field=field)
 
 
 def focus(field: Field, tables: BeamTables) -> Complex[Tensor, "envs samples lines"]:
     """Pulse along depth on the scatter, interfaces added at their own scale, then each row's lateral kernel."""
-    reach = len(tables.axial) // 2
-    samples = field.scatter.shape[2]
-    total = field.echoes * tables.row[:, 1, None]
-    for lag in range(max(-reach, 1 - samples), min(reach, samples - 1) + 1):
-        first, last = max(0, -lag), samples - max(0, lag)
-        part = torch.zeros_like(total)
-        part[:, :, first:last] = tables.axial[reach + lag] * field.scatter[:, :, first + lag : last + lag]
-        total = total + part
-    rows = [mirrored(total[:, :, k], tables.lateral[k], int(tables.radius[k])) for k in range(samples)]
+    total = _along_depth(field.scatter, tables.axial, start=field.echoes * tables.row[:, 1, None])
+    rows = [mirrored(total[:, :, k], tables.lateral[k], int(tables.radius[k])) for k in range(total.shape[2])]
     real, imaginary = torch.stack(rows, dim=2)
     return torch.complex(real, imaginary)
 
 
-def display(iq: Complex[Tensor, "envs samples lines"], lines: Lines) -> UInt8[Tensor, "envs samples lines"]:
-    """round(255 clip((10 log10 |b|^2 + level + DR) / DR))."""
-    power = iq.real.square() + iq.imag.square() + _TINY
-    scale = (255.0 / lines.dynamic_range)[:, None, None]
-    grey = scale * (10.0 * torch.log10(power) + lines.level[:, :, None]) + 255.5
-    return grey.clamp(0.0, 255.0).to(torch.uint8)
+def expected_power(field: Field, tables: BeamTables) -> Float[Tensor, "envs samples lines"]:
+    """Mean of |b|^2 over the scatterers: |PSF * specular|^2 + PSF^2 * (scatter and diffuse power) + noise power.
+
+    The squared kernels of scatter have unit sum, those of interfaces the scale of :func:`focus`.
+    """
+    samples = field.scatter.shape[2]
+    axial = tables.axial.square() / tables.axial.square().sum()
+    scatter = _along_depth(field.scatter[:1], axial, torch.zeros_like(field.scatter[:1]))[0]
+    lateral, energy = tables.lateral.square(), _energy(tables)
+    rows = []
+    for k in range(samples):
+        taps, radius, scale = lateral[k], int(tables.radius[k]), tables.row[k, 1]
+        specular = mirrored(scale * field.echoes[0, :, k], tables.lateral[k], radius)
+        diffuse = mirrored(scale.square() * field.echoes[1, :, k], taps, radius)
+        rows.append(specular.square() + diffuse + mirrored(scatter[:, k], taps / energy[k], radius))
+    noise = tables.row[:, 2].square() * energy * tables.axial.square().sum()
+    return torch.stack(rows, dim=1) + noise[:, None]
+
+
+def _energy(tables: BeamTables) -> Float[Tensor, " samples"]:
+    """Sum of the squares of each row's lateral kernel."""
+    return 2.0 * tables.lateral.square().sum(1) - tables.lateral[:, 0].square()
+
+
+def _along_depth(
+    values: Float[Tensor, "parts envs samples lines"],
+    taps: Float[Tensor, " taps"],
+    start: Float[Tensor, "parts envs samples lines"],
+) -> Float[Tensor, "parts envs samples lines"]:
+    """``start`` plus the convolution with the pulse; nothing lies above the first sample and below the last."""
+    reach, samples = len(taps) // 2, values.shape[2]
+    total = start
+    for lag in range(max(-reach, 1 - samples), min(reach, samples - 1) + 1):
+        first, last = max(0, -lag), samples - max(0, lag)
+        part = torch.zeros_like(total)
+        part[:, :, first:last] = taps[reach + lag] * values[:, :, first + lag : last + lag]
+        total = total + part
+    return total
+
+
+def decibels(power: Float[Tensor, "envs samples lines"], lines: Lines) -> Float[Tensor, "envs samples lines"]:
+    """D = 10 log10 |b|^2 + gain + TGC - reference, relative to white."""
+    return 10.0 * torch.log10(power + _TINY) + lines.level[:, :, None]
+
+
+def display(
+    level: Float[Tensor, "envs samples lines"], dynamic_range: Float[Tensor, " envs"]
+) -> UInt8[Tensor, "envs samples lines"]:
+    """round(255 clip((D + DR) / DR)) of levels D relative to white."""
+    scale = (255.0 / dynamic_range)[:, None, None]
+    return (scale * level.detach() + 255.5).clamp(0.0, 255.0).to(torch.uint8)

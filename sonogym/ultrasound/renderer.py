@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -21,9 +22,10 @@ from sonogym.ultrasound.beam import BeamTables, beam_tables
 from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
-from sonogym.ultrasound.reference import render_reference
+from sonogym.ultrasound.reference import decibels, display, render_reference
 from sonogym.ultrasound.requests import check_device, check_reach, check_request
 from sonogym.ultrasound.scan_conversion import ScanConverter
+from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
 
 
@@ -48,8 +50,9 @@ class Renderer:
     ) -> None:
         self.config = config or RenderConfig()
         self.device = check_device(device)
-        self.backend = _backend(self.config.backend, self.device)
+        self.backend = _backend(self.config, self.device)
         self._table = load_acoustics_table(tissues)
+        self._rule = RULES[self.config.sampling, self.config.speckle]
         probe = load_probe(probe) if isinstance(probe, str) else probe
         self.transducer = replace(probe, steering=self.config.steering)
         baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
@@ -96,6 +99,7 @@ class Renderer:
         on_host = self.device.type == "cpu"
         counts = (len(self.bodies), len(self.variants))
         check_request(patient_from_probe, anatomy_index, params, counts, on_host)
+        self._check_gradients(patient_from_probe, params)
         if on_host:
             check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
         if len(self.variants) == 1 or params.variant is None:
@@ -116,33 +120,60 @@ class Renderer:
             pose, index, params, self.variants[variant], self._scanlines,
             self._tables[variant], self.voxels, self.skin if in_contact else None,
         )  # fmt: skip
-        return self._frame(*self._run(variant, lines))
+        return self._frame(self._run(variant, lines))
 
-    def _run(self, variant: int, lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Beam, iq, labels, transmission; what no output asks for may be empty."""
+    def _check_gradients(self, pose: Pose, params: RenderParams) -> None:
+        inputs = (pose.quaternion, pose.translation, *vars(params).values())
+        if self.config.sampling == "nearest" and any(value is not None and value.requires_grad for value in inputs):
+            raise InvalidInputError(
+                "gradients need RenderConfig(sampling='trilinear'); else detach poses and parameters"
+            )
+
+    def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
+        """Fields of a frame; those that are not asked for may be missing."""
         fused = self._fused[variant]
-        if fused is None:
-            beam, iq, field = render_reference(self.voxels.flat, lines, self._tables[variant])
-            return beam, iq, field.labels, field.transmission
-        wanted = self.config.outputs
-        keep, keep_iq = "labels" in wanted or "transmission" in wanted, "iq" in wanted or "envelope" in wanted
-        beam, iq, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
-        return beam, torch.view_as_complex(iq) if keep_iq else iq, labels, transmission
+        return self._run_reference(lines, self._tables[variant]) if fused is None else self._run_fused(fused, lines)
 
-    def _frame(self, beam: Tensor, iq: Tensor, labels: Tensor, transmission: Tensor) -> Frame:
-        wanted, converter = self.config.outputs, self.converter
+    def _run_reference(self, lines: Lines, tables: BeamTables) -> dict[str, Tensor | None]:
+        seen = render_reference(self.voxels.flat, lines, tables, self._rule)
+        return {
+            "beam": display(seen.decibels, lines.dynamic_range),
+            "iq": seen.iq,
+            "envelope": seen.power.sqrt() if seen.iq is None else seen.iq.abs(),
+            "decibels": seen.decibels,
+            "labels": seen.field.labels,
+            "transmission": seen.field.transmission,
+        }
+
+    def _run_fused(self, fused: FusedRenderer, lines: Lines) -> dict[str, Tensor | None]:
+        wanted = set(self.config.outputs)
+        keep, keep_iq = bool(wanted & {"labels", "transmission"}), bool(wanted & {"iq", "envelope", "decibels"})
+        beam, parts, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
+        seen: dict[str, Tensor | None] = {"beam": beam}
+        if keep:
+            seen |= {"labels": labels, "transmission": transmission}
+        if keep_iq:
+            seen["iq"] = torch.view_as_complex(parts)
+        if "envelope" in wanted:
+            seen["envelope"] = torch.view_as_complex(parts).abs()
+        if "decibels" in wanted:
+            seen["decibels"] = decibels(parts.square().sum(-1), lines)
+        return seen
+
+    def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
+        wanted, converter = {"beam", *self.config.outputs}, self.converter
         linear = self.transducer.kind == "linear"
-        beam = self._once_round(beam)
+        kept: dict[str, Any] = {
+            name: value if value is None else self._once_round(value) for name, value in seen.items() if name in wanted
+        }
+        beam = kept.pop("beam")[:, None]
         return Frame(
-            beam=beam[:, None],
+            beam=beam,
             depth=self._tables[0].ranges,
             line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
-            iq=self._once_round(iq) if "iq" in wanted else None,
-            envelope=self._once_round(iq).abs() if "envelope" in wanted else None,
-            image=None if converter is None else converter(beam[:, None]),
-            labels=self._once_round(labels) if "labels" in wanted else None,
-            transmission=self._once_round(transmission) if "transmission" in wanted else None,
+            image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
+            **kept,
         )
 
     def _once_round(self, values: Tensor) -> Tensor:
@@ -179,9 +210,10 @@ def _overlap(tables: Sequence[BeamTables], lines: int) -> int:
     return min(max(int(one.radius.max()) + int(one.penumbra_radius.max()) for one in tables), lines)
 
 
-def _backend(name: str, device: torch.device) -> str:
+def _backend(config: RenderConfig, device: torch.device) -> str:
+    name = config.backend
     if name == "auto":
-        return "numba" if device.type == "cpu" else "reference"
+        return "numba" if device.type == "cpu" and config.sampling == "nearest" else "reference"
     if name == "numba" and device.type != "cpu":
         raise InvalidInputError(f"backend 'numba' renders on 'cpu', got device {device}; use backend 'auto'")
     return name

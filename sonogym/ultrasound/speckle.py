@@ -36,6 +36,18 @@ def complex_normal(word: Int[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"]
     return real, imaginary
 
 
+def scatterers(word: Int[Tensor, "*shape"], occupied: int) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Real and imaginary part of lattice points, of scrambled words.
+
+    ``occupied`` 0: every point scatters, Gaussian (fully developed speckle). Else a point holds a scatterer of unit
+    strength and one of four phases with probability ``occupied`` / 2^30, and nothing otherwise.
+    """
+    if not occupied:
+        return complex_normal(word)
+    present = ((word >> 2) < occupied).float() * math.sqrt(0.5)
+    return present * (2 * (word & 1) - 1), present * ((word & 2) - 1)
+
+
 def linear_correlation(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Correlation of lattice noise read by linear interpolation, ``distance`` in lattice cells (a cubic B-spline)."""
     t = distance.abs()
