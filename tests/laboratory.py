@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sonogym.anatomy.phantoms import phantom_pose
+from sonogym.geometry import Pose
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
 from sonogym.ultrasound.renderer import Renderer
 from sonogym.ultrasound.transducer import SPEED_OF_SOUND, load_probe
@@ -29,6 +30,22 @@ def render(anatomy, probe="flat75", seeds=1, pose=None, backend="numba", **confi
     params = replace(RenderParams.default(seeds), speckle_seed=words, noise_seed=words)
     placed = type(pose)(pose.quaternion.expand(seeds, 4), pose.translation.expand(seeds, 3))
     return renderer.render(placed, torch.zeros(seeds, dtype=torch.long), params)
+
+
+def scattered_poses(envs, seed=3):
+    """Poses pressed into a flat skin, each a little off and turned."""
+    generator = torch.Generator().manual_seed(seed)
+    base = phantom_pose(press=0.006).unsqueeze(0)
+    scale = torch.tensor([0.01, 0.005, 0.003, 0.1, 0.1, 0.5])
+    return Pose(base.quaternion.expand(envs, 4), base.translation.expand(envs, 3)) @ Pose.exp(
+        torch.randn(envs, 6, generator=generator) * scale
+    )
+
+
+def random_params(envs, seed=5):
+    """The defaults with seeds of their own."""
+    words = torch.randint(0, 2**62, (2, envs), generator=torch.Generator().manual_seed(seed))
+    return replace(RenderParams.default(envs), speckle_seed=words[0], noise_seed=words[1])
 
 
 def envelope(*args, **kwargs):

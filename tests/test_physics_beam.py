@@ -1,20 +1,25 @@
-"""Laws of the point spread function (physics.md section 9, V5, V7, V8)."""
+"""Laws of the point spread function (physics.md section 9, V5, V7-V9)."""
 
 import numpy as np
 import pytest
 import torch
 from laboratory import envelope, peak, render, rows_between
 
-from sonogym.anatomy.phantoms import homogeneous, layers, phantom_pose
+from sonogym.anatomy.phantoms import homogeneous, layers, phantom, phantom_pose
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.psf import axial_width, lateral_width
+from sonogym.ultrasound.acoustics import load_acoustics_table
+from sonogym.ultrasound.beam import beam_tables
+from sonogym.ultrasound.frame import RenderConfig
+from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
 from sonogym.ultrasound.transducer import load_probe
 
+PROBES = ("C5-2v", "P4-2v", "L11-5v", "L12-3v", "flat75", "radial360")
+SPEED_OF_FLUID = 1520.0
 LIVER = homogeneous(spacing=2e-3)
-FACE = {"C5-2v": 0.0104, "L11-5v": 0.0, "P4-2v": 0.001}  # presses that bring the whole face into tissue
+FACE = {"C5-2v": 0.0104, "L11-5v": 0.0, "L12-3v": 0.0, "P4-2v": 0.001}  # presses that bring the whole face into tissue
 
 
-@pytest.mark.parametrize("name", ["L11-5v", "flat75"])
+@pytest.mark.parametrize("name", ["L11-5v", "L12-3v", "flat75"])
 def test_axial_width_of_a_plane_echo_is_that_of_the_bandwidth(name):
     """V7: .441 lambda / B_eff +- 10 %, sampled at dr <= .33 of it."""
     probe = load_probe(name)
@@ -31,6 +36,68 @@ def test_axial_width_of_a_plane_echo_is_that_of_the_bandwidth(name):
     rows = np.flatnonzero(rows_between(depth, 0.016, 0.024))
     widths = [peak(values[0, rows, line], depth[1] - depth[0])[2] for line in range(4, 28)]
     assert np.median(widths) == pytest.approx(width, rel=0.10)
+
+
+def test_axial_width_of_the_probe_that_looks_all_round_is_that_of_the_bandwidth():
+    """V7 of radial360: the plane 20 mm in front of its face, on the lines that meet it squarely."""
+    probe = load_probe("radial360")
+    width = axial_width(probe)
+    plane = layers((0.02 + probe.radius,), (Tissue.FLUID, Tissue.BLOOD), 5e-4, (0.03, 0.04, 0.01))
+    samples = round(0.024 / (0.3 * width))
+    values, depth = envelope(plane, probe, lines=720, samples=samples, depth=0.024, pitch=5e-4)
+    rows = np.flatnonzero(rows_between(depth, 0.018, 0.023))
+    widths = [peak(values[0, rows, line], depth[1] - depth[0])[2] for line in (-3, -2, -1, 0, 1, 2, 3)]
+    assert np.median(widths) == pytest.approx(width, rel=0.10)
+
+
+def _spread(values, depth):
+    """Variance [m^2] of the axial profile of an echo, over the middle lines, which meet it squarely."""
+    middle = values.shape[2] // 2
+    profile = values[0, :, middle - 4 : middle + 4].mean(axis=1)
+    profile = np.where(profile > 0.003 * profile.max(), profile, 0.0)
+    centre = (profile * depth).sum() / profile.sum()
+    return (profile * (depth - centre) ** 2).sum() / profile.sum()
+
+
+def _slanted(place, slope):
+    """Fluid over blood, the boundary at depth ``place`` where the elevation is 0 and rising with it by ``slope``."""
+
+    def below(points):
+        return points[..., 1] >= place + slope * points[..., 2]
+
+    return phantom("slanted", Tissue.FLUID, [(Tissue.BLOOD, below)], 5e-4, (0.02, place + 0.02, 0.04))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("C5-2v", 0.03), ("C5-2v", 0.06), ("C5-2v", 0.10), ("L11-5v", 0.01), ("L11-5v", 0.018), ("L11-5v", 0.04)],
+)
+def test_elevation_width_of_a_frame_is_that_of_the_table(name, place):
+    """V9: +- 10 %. A plane slanted in elevation smears the echo along depth by its slope times the beam's profile."""
+    probe = load_probe(name)
+    width = float(elevation_width(probe, torch.tensor(place)))
+    slope = min(0.5, 2e-3 / width)
+    view = {"lines": 256, "samples": 500, "depth": place + 0.01, "pitch": 5e-4, "planes": 9}
+    flat, slanted = (_spread(*_echo_of_plane(place, angle, name, view)) for angle in (0.0, slope))
+    measured = 2.3548 * np.sqrt(slanted - flat) / slope * SPEED_OF_FLUID / 1540.0
+    assert measured == pytest.approx(width, rel=0.10)
+
+
+def _echo_of_plane(place, slope, name, view):
+    values, depth = envelope(_slanted(place * SPEED_OF_FLUID / 1540.0, slope), name, **view)
+    rows = rows_between(depth, place - 6e-3, place + 6e-3)
+    return values[:, rows], depth[rows]
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_one_plane_lies_in_the_image_plane(name):
+    """V9: with one plane, and for the middle one of an odd number, the elevation is 0 exactly at every depth."""
+    for planes in (1, 3, 9):
+        tables = beam_tables(
+            load_probe(name), RenderConfig(lines=32, samples=64, planes=planes), load_acoustics_table()
+        )
+        assert not bool(tables.elevation[planes // 2].any())
+        assert bool((tables.elevation[planes // 2 + 1 :] > 0).all())
 
 
 def _correlation_width(iq, axis, step):
@@ -64,7 +131,12 @@ def _iq(name, depth, samples, lines=512, seeds=3):
 
 @pytest.mark.parametrize(
     ("name", "lines", "places"),
-    [("C5-2v", 512, (0.03, 0.06, 0.09)), ("L11-5v", 512, (0.01, 0.025, 0.038)), ("P4-2v", 256, (0.05, 0.08, 0.11))],
+    [
+        ("C5-2v", 512, (0.03, 0.06, 0.09)),
+        ("L11-5v", 512, (0.01, 0.025, 0.038)),
+        ("P4-2v", 256, (0.05, 0.08, 0.11)),
+        ("L12-3v", 512, (0.01, 0.025, 0.038)),
+    ],
 )
 def test_lateral_width_is_that_of_the_aperture_at_each_depth(name, lines, places):
     """V8: section 5 +- 15 %. The autocorrelation of the baseband signal is sqrt 2 wider than the beam."""

@@ -15,6 +15,14 @@ DEEPEST = 0.5 * SUPPORT  # beyond half the support the map would fold (contact.m
 _STEEPEST = 0.3  # least cosine between a line and the skin's normal that is followed
 
 
+def steepest(indentation: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Largest stretch dZ/dz of the material read along a pressed line: 1 + 1.5 A / (D - A), at t = 1/2.
+
+    Elsewhere dZ/dz - 1 is 4 t (1 - t) of that.
+    """
+    return 1.0 + 1.5 * indentation / (SUPPORT - indentation)
+
+
 def face_contact(
     skin: VolumeStack,
     index: Int[Tensor, " envs"],

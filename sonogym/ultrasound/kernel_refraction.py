@@ -10,13 +10,14 @@ import math
 import numba
 import numpy as np
 
+from sonogym.ultrasound.kernel_speckle import FAST
 from sonogym.ultrasound.refraction import SMALLEST_CHANGE
 
 _SMALLEST = np.float32(SMALLEST_CHANGE)
 _0, _1 = np.float32(0.0), np.float32(1.0)
 
 
-@numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
+@numba.njit(fastmath=FAST, error_model="numpy")
 def bend_line(line, rays, place, normal, ratio):
     """Turn one line at ``place`` [m] along it, in place: its origin moves so that it still passes that point."""
     origin, direction = rays

@@ -14,8 +14,9 @@ import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.compilation import compilation_noted, source_digest
-from sonogym.ultrasound.kernel_march import FAST, ROWS, blur, march
+from sonogym.ultrasound.kernel_march import ROWS, blur, march
 from sonogym.ultrasound.kernel_reverberation import haze, reverberate, ring_down
+from sonogym.ultrasound.kernel_speckle import FAST
 from sonogym.ultrasound.lines import Lines
 
 _EXPONENT = np.int32(23)
@@ -54,14 +55,38 @@ def _pulse(target, source, k, axial):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _convolve_row(k, source, echoes, axial, lateral, radius, interface_scale, row, padded):
-    """One row of the beam: pulse along depth, interfaces added, then the lateral kernel; result in ``row``."""
+def _received(k, source, echoes, axial, radius, interface_scale, padded):
+    """One row of what returns: interfaces, and the pulse along depth on the scatter."""
     lines = source.shape[1]
     centre, echo = padded[radius : radius + lines], echoes[k]
     for line in range(lines):
         centre[line] = interface_scale * echo[line]
     _pulse(centre, source, k, axial)
-    blur(row, padded, lateral, radius)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _continue(padded, other, echo, other_echo, interface_scale, turn, radius):
+    """Past the edges mirrored interfaces, and mirrored scatter turned by a quarter of a period: ``turn`` x the other
+    part of it, so that it adds by power to the lines that it mirrors (see ``reference.focus``).
+    """
+    lines = echo.shape[0]
+    for i in range(radius):
+        low, high = min(i, lines - 1), max(lines - 1 - i, 0)
+        for line, at in ((low, radius - 1 - i), (high, radius + lines + i)):
+            scatter = other[radius + line] - interface_scale * other_echo[line]
+            padded[at] = interface_scale * echo[line] + turn * scatter
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _focus_row(k, scatter, echoes, axial, lateral, radius, scale, real, imaginary, padded):
+    """One row of the beam: what returns, then the lateral kernel; result in ``real`` and ``imaginary``."""
+    first, second = padded
+    _received(k, scatter[0], echoes[0], axial, radius, scale, first)
+    _received(k, scatter[1], echoes[1], axial, radius, scale, second)
+    _continue(first, second, echoes[0, k], echoes[1, k], scale, -_1, radius)
+    _continue(second, first, echoes[1, k], echoes[0, k], scale, _1, radius)
+    blur(real, first, lateral, radius)
+    blur(imaginary, second, lateral, radius)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -91,8 +116,8 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
-    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
-    seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
+    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, crowding, primes = traced[:11]
+    cells, seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
     plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
@@ -113,9 +138,9 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
             bent[0], bent[1] = origin[env], direction[env]
             rays = (bent[0], bent[1])
         march(
-            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env]), scatterers, noise_seed[env],
-            march_tables, plane, scatter, echoes, rows, words, keep and number == middle, labels[at], transmission[at],
-            refracts,
+            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env], crowding[env]), scatterers,
+            noise_seed[env], march_tables, plane, scatter, echoes, rows, words, keep and number == middle, labels[at],
+            transmission[at], refracts,
         )  # fmt: skip
         if tail.shape[0]:
             ring_down(
@@ -129,8 +154,9 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     real, imaginary, power, mantissa = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines]
     bits, mantissa_bits = power.view(np.int32), mantissa.view(np.int32)
     for k in range(samples):
-        _convolve_row(k, scatter[0], echoes[0], axial, lateral[k], radius[k], row_scale[k, 1], real, rows[4])
-        _convolve_row(k, scatter[1], echoes[1], axial, lateral[k], radius[k], row_scale[k, 1], imaginary, rows[4])
+        _focus_row(
+            k, scatter, echoes, axial, lateral[k], radius[k], row_scale[k, 1], real, imaginary, (rows[4], rows[5])
+        )
         if iq.shape[0] == beam.shape[0]:
             for line in range(lines):
                 iq[env, k, line, 0] = real[line]
@@ -203,8 +229,8 @@ class FusedRenderer:
 def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
-        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "primes",
-        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
+        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "crowding",
+        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))

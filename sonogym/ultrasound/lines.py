@@ -11,7 +11,7 @@ from torch import Tensor
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables, axial_power
-from sonogym.ultrasound.contact import face_contact
+from sonogym.ultrasound.contact import face_contact, steepest
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.postprocess import TGC_CAP
 from sonogym.ultrasound.speckle import MASK, PRIMES
@@ -25,8 +25,9 @@ class Lines:
     """Voxel axes are permuted for each environment so that the first is the one closest to the beam.
 
     ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
-    [m], ``coupling`` and ``scale`` (of scatter) (envs, lines); ``start``, ``shape``, ``stride`` of the grid in
-    the stack;
+    [m], ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
+    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the
+    stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
     ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
@@ -39,6 +40,7 @@ class Lines:
     indentation: Float[Tensor, "envs lines"]
     coupling: Float[Tensor, "envs lines"]
     scale: Float[Tensor, "envs lines"]
+    crowding: Float[Tensor, "envs lines"]
     start: Int[Tensor, " envs"]
     shape: Int[Tensor, "envs 3"]
     stride: Int[Tensor, "envs 3"]
@@ -80,6 +82,9 @@ def trace_lines(
     stride = torch.stack((shape[:, 1] * shape[:, 2], shape[:, 2], torch.ones_like(shape[:, 2])), dim=-1)
     spacing = linear[:, 0].norm(dim=-1).reciprocal()  # the grid is isotropic
     direction = _pick(voxel_direction, axes)
+    cosines = direction * spacing[:, None, None]
+    power = axial_power(tables, cosines)
+    squeezed = power if skin is None else axial_power(tables, cosines * steepest(indentation)[..., None])
     tgc = 2.0 * _TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
     reference = 20.0 * torch.log10(torch.tensor(tables.reference))
     return Lines(
@@ -88,7 +93,8 @@ def trace_lines(
         elevation=_pick(_rotate(linear, rotation[:, None, :, 1]), axes)[:, 0].contiguous(),
         indentation=indentation.contiguous(),
         coupling=coupling.contiguous(),
-        scale=axial_power(tables, direction * spacing[:, None, None]).rsqrt(),
+        scale=power.rsqrt(),
+        crowding=4.0 * (power / squeezed - 1.0),
         start=voxels.offset[index],
         shape=shape.gather(1, axes),
         stride=stride.gather(1, axes),

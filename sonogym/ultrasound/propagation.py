@@ -21,6 +21,7 @@ from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, comp
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
+FLAT = 1e-3  # bytes a voxel: a map that rises less is constant but for the rounding of its interpolation
 CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
 
 
@@ -105,6 +106,7 @@ class Plane:
         lines, tables = self.lines, self.tables
         t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
+        scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
         place = self._voxel(material, k)
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
@@ -114,10 +116,13 @@ class Plane:
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
-        scatter = self._scatter(k, place, amplitude * soft, self.number == 0)
+        scatter = self._scatter(k, place, amplitude * soft, scale)
+        if self.number == 0:
+            scatter = scatter + self._noise(k)
         if len(tables.paths.tail):
             tail, below = self.gas.tail(k, tables.paths.tail)
-            scatter = scatter + self._scatter(k, self._voxel(self.gas.place + below * tables.step, k), tail, False)
+            behind = self._voxel(self.gas.place + below * tables.step, k)
+            scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
@@ -150,12 +155,14 @@ class Plane:
         direction = self.direction[env, :, line]
         place = self.origin[env, :, line] + direction * middle[:, None] + out
         normal, value, gradient = self._cell(env, place)
-        norm2 = normal.square().sum(-1) * direction.square().sum(-1)
-        cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
-        cosine = torch.where(norm2 > 1e-3, cosine, torch.ones_like(cosine))
+        rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
+        steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
+        cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
+        cosine = torch.where(rise2 > FLAT**2, cosine, torch.ones_like(cosine))
         slope = (gradient * direction).sum(-1)
+        crossed = slope.square() > FLAT**2 * length2
         limit = (0.5 * advance).clamp_min(self.furthest_shift)
-        shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
+        shift = (pair[:, 6] - value) / torch.where(crossed, slope, torch.inf)
         shift = torch.minimum(torch.maximum(shift, -limit), limit)
         row = (k - 0.5 + shift / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
@@ -164,7 +171,7 @@ class Plane:
         weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
         self._return(env, line, row, place, weight, (specular, diffuse))
         if self.tables.refraction:
-            normal = torch.where((norm2 > 1e-3)[:, None], normal, torch.zeros_like(normal))
+            normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
 
     def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
@@ -216,9 +223,9 @@ class Plane:
     def _put(self, env: Tensor, line: Tensor, row: Tensor, echo: Float[Tensor, "2 points"]) -> None:
         put_pulses(self.echoes, self.tables.splat, (env, line), row, echo)
 
-    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, noise: bool) -> Float[Tensor, "2 envs lines"]:
+    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, scale: Tensor) -> Float[Tensor, "2 envs lines"]:
         lines, tables = self.lines, self.tables
-        strength = tables.row[k, 0] * tables.plane[self.number, 1] * lines.scale * amplitude
+        strength = tables.row[k, 0] * tables.plane[self.number, 1] * scale * amplitude
         cell = place * lines.cells[:, None, None]
         whole = cell[:, 0].floor()
         share = cell[:, 0] - whole
@@ -227,8 +234,7 @@ class Plane:
         prime = lines.primes[:, :1]
         near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
         far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
-        scatter = strength * ((1.0 - share) * near + share * far)
-        return scatter + self._noise(k) if noise else scatter
+        return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
         count = self.lines.coupling.shape[1]
@@ -259,14 +265,20 @@ def put_pulses(
 
 
 def mirrored(
-    values: Float[Tensor, "*batch lines"], taps: Float[Tensor, " taps"], radius: int
+    values: Float[Tensor, "*batch lines"],
+    taps: Float[Tensor, " taps"],
+    radius: int,
+    beyond: Float[Tensor, "*batch lines"] | None = None,
 ) -> Float[Tensor, "*batch lines"]:
-    """Symmetric blur across lines by a half kernel, mirrored at the edges (edge line repeated)."""
+    """Symmetric blur across lines by a half kernel; past the edges ``beyond`` (None: the values) is mirrored."""
     count = values.shape[-1]
     index = torch.arange(-radius, count + radius, device=values.device)
+    outside = (index < 0) | (index >= count)
     low, high = (-1 - index).clamp_max(count - 1), (2 * count - 1 - index).clamp_min(0)
-    index = torch.where(index < 0, low, torch.where(index >= count, high, index))
+    index = torch.where(index < 0, low, torch.where(outside, high, index))
     padded = values[..., index]
+    if beyond is not None:
+        padded = torch.where(outside, beyond[..., index], padded)
     total = taps[0] * values
     for i in range(1, radius + 1):
         total = total + taps[i] * (

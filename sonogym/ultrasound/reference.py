@@ -38,9 +38,19 @@ def render_reference(
 
 
 def focus(field: Field, tables: BeamTables) -> Complex[Tensor, "envs samples lines"]:
-    """Pulse along depth on the scatter, interfaces added at their own scale, then each row's lateral kernel."""
-    total = _along_depth(field.scatter, tables.axial, start=field.echoes * tables.row[:, 1, None])
-    rows = [mirrored(total[:, :, k], tables.lateral[k], int(tables.radius[k])) for k in range(total.shape[2])]
+    """Pulse along depth on the scatter, interfaces added at their own scale, then each row's lateral kernel.
+
+    Past the outermost lines interfaces go on as they are (a plate still returns R), and scatter is turned by a quarter
+    of a period: it then adds to the lines that it mirrors as other scatterers would, by power.
+    """
+    echoes = field.echoes * tables.row[:, 1, None]
+    total = _along_depth(field.scatter, tables.axial, start=echoes)
+    real, imaginary = total - echoes
+    beyond = echoes + torch.stack((-imaginary, real))
+    rows = [
+        mirrored(total[:, :, k], tables.lateral[k], int(tables.radius[k]), beyond[:, :, k])
+        for k in range(total.shape[2])
+    ]
     real, imaginary = torch.stack(rows, dim=2)
     return torch.complex(real, imaginary)
 
