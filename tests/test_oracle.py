@@ -50,9 +50,10 @@ def test_envelope_histogram_is_that_of_the_oracle(oracle, figures):
     assert oracle.kolmogorov_smirnov(theirs["quantiles"], ours["quantiles"]) <= 0.05
 
 
-def test_dense_speckle_has_the_oracles_signal_to_noise(figures):
+def test_speckle_of_few_scatterers_has_the_oracles_signal_to_noise(figures):
+    """.5, 1, 2, 5, 10 in a cell; PyMUST's own values are known to .04."""
     theirs, ours = figures
-    assert ours["speckle_snr"][0] == pytest.approx(theirs["speckle_snr"][-1], abs=0.08)
+    assert ours["speckle_snr"] == pytest.approx(theirs["speckle_snr"], abs=0.10)
 
 
 def test_committed_figures_of_both_probes_are_within_the_stated_bounds(oracle):

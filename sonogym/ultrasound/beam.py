@@ -41,8 +41,8 @@ class BeamTables:
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
     weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``paths`` of late
-    echoes.
+    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``refraction`` whether lines
+    bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -66,6 +66,7 @@ class BeamTables:
     texture: Float[Tensor, "256"]
     reference: float
     paths: LongPaths
+    refraction: bool
 
     def to(self, target: torch.device | torch.dtype) -> BeamTables:
         """The tables on a device or in a precision; kernel lengths stay on the CPU, which loops over them."""
@@ -127,6 +128,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
         reference=display_reference(transducer),
         paths=long_paths(transducer, config, ranges, pulse, spread),
+        refraction=config.refraction,
     )
 
 

@@ -32,7 +32,8 @@ class RenderConfig:
     ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size of baked patients;
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
-    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Three more are off unless asked for:
+    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Four more are off unless asked for: ``refraction``
+    (lines bend where the speed changes: :mod:`sonogym.ultrasound.refraction`),
     ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
     :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
     spacing of the scatterers (None: half the axial resolution). ``steering`` [rad] turns the lines of a
@@ -66,6 +67,7 @@ class RenderConfig:
     noise: bool = True
     reverberation: bool = False
     ring_down: bool = False
+    refraction: bool = False
     downshift: bool = False
     lattice: float | None = None
     scatterers: float | None = None

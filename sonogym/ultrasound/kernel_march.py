@@ -12,62 +12,27 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.kernel_refraction import bend_line
+from sonogym.ultrasound.kernel_speckle import (
+    FAST,
+    add_noise,
+    echo_word,
+    hash_scatterers,
+    imaginary_part,
+    real_part,
+    scatter_row,
+)  # fmt: skip
 from sonogym.ultrasound.propagation import FLAT
-from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
-FAST = {"contract", "nsz", "arcp"}
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 ROWS = 15  # line-long scratch rows that the march needs
 GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
 _SUPPORT = np.float32(SUPPORT)
-_SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
-_MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
-_MASK_4, _MASK_8 = np.uint32(0x0F0F0F0F), np.uint32(0x001F001F)
-_MIX_1, _MIX_2 = np.uint32(MIX_1), np.uint32(MIX_2)
-_NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(PRIMES[0])
-_NONE = np.uint32(0)  # no share of occupied points: all of them scatter
-_8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
+_8, _16, _24, _255 = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _FLAT2 = np.float32(FLAT**2)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
-_SPARSE, _EMPTY, _17 = np.uint32(0x60006), np.uint32(0x80008), np.uint32(17)  # mean - 2, and mean, in both halves
-_ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
-
-
-@numba.njit(inline="always")
-def mix(word):  # noqa: D103
-    word = np.uint32(word ^ (word >> _16))
-    word = np.uint32(word * _MIX_1)
-    word = np.uint32(word ^ (word >> _15))
-    word = np.uint32(word * _MIX_2)
-    return np.uint32(word ^ (word >> _16))
-
-
-@numba.njit(inline="always")
-def _ones(word):
-    """Number of ones in each half of a word: two binomial draws (see ``speckle.complex_normal``)."""
-    word = np.uint32(word - ((word >> _ONE) & _MASK_1))
-    word = np.uint32((word & _MASK_2) + ((word >> _TWO) & _MASK_2))
-    word = np.uint32((word + (word >> _FOUR)) & _MASK_4)
-    return np.uint32((word + (word >> _8)) & _MASK_8)
-
-
-@numba.njit(inline="always")
-def _point(word, occupied):
-    """A lattice point that holds a scatterer of one of four phases, or none; as :func:`_ones` would give its parts."""
-    full = np.uint32(_SPARSE + np.uint32((word & _ONE) << _TWO) + np.uint32((word & _TWO) << _17))
-    return full if (word >> _TWO) < occupied else _EMPTY
-
-
-@numba.njit(inline="always")
-def _real(ones):
-    return np.float32(np.int32(ones & _31) - _MEAN) * _SCALE
-
-
-@numba.njit(inline="always")
-def _imaginary(ones):
-    return np.float32(np.int32(ones >> _16) - _MEAN) * _SCALE
 
 
 @numba.njit(inline="always")
@@ -144,15 +109,6 @@ def _echo(cosine, pair, i, j):
     return min(reflection, pair[i, j, 7]), strength * _exp(angle2 * pair[i, j, 4]), cosine * pair[i, j, 5]
 
 
-@numba.njit(inline="always")
-def _echo_word(a, b, c, scatterers):
-    """Scrambled word of the lattice cell that holds a point."""
-    primes, cells, seed = scatterers
-    i, j, k = np.int32(math.floor(a * cells)), np.int32(math.floor(b * cells)), np.int32(math.floor(c * cells))
-    word = np.uint32(np.uint32(i) * primes[0]) ^ np.uint32(np.uint32(j) * primes[1])
-    return _ones(mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO)))
-
-
 @numba.njit(fastmath=FAST, error_model="numpy")
 def put_pulse(place, line, real, imaginary, splat, echoes):
     """Add a pulse centred at the fractional row ``place``."""
@@ -178,8 +134,9 @@ def _changes(changed, word, before):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _interfaces(
-    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows
-):
+    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows,
+    refracts,
+):  # fmt: skip
     """Echoes of the ``lines`` whose label changes between rows k - 1 and k, and what they let through: 1 - R^2."""
     voxels, shape, stride = grid
     origin, direction = rays
@@ -202,12 +159,14 @@ def _interfaces(
             shift = min(max((pair[last, label, 6] - value) / slope, -limit), limit)
         row = max(np.float32(k) - _HALF + shift / advance, -_HALF)
         reflection, specular, diffuse = _echo(cosine, pair, last, label)
-        ones, amplitude = _echo_word(a, b, c, scatterers), passed[line] * weight
-        real, imaginary = amplitude * (specular + diffuse * _real(ones)), amplitude * diffuse * _imaginary(ones)
+        ones, amplitude = echo_word(a, b, c, scatterers), passed[line] * weight
+        real, imaginary = amplitude * (specular + diffuse * real_part(ones)), amplitude * diffuse * imaginary_part(ones)
         put_pulse(row, line, real, imaginary, splat, echoes)
         if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
             rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
             rows[GAS_STRENGTH, line] = passed[line] * reflection
+        if refracts and rise2 > _FLAT2 and rows[GAS_STRENGTH, line] == _0:
+            bend_line(line, rays, middle + shift, (ga, gb, gc), pair[last, label, 2])
         passed[line] *= _1 - reflection * reflection
         before[line] = label
 
@@ -288,62 +247,15 @@ def _advance(words, tissue, texture, amplitude, shade, passed, depth):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied=_NONE):
-    """Words of the two scatterers around each point along the first axis, nearest along the others."""
-    p0, p1, p2 = primes[0], primes[1], primes[2]
-    for line in range(near.shape[0]):
-        j = np.uint32(np.int32(np.floor(b[line] * cells + _HALF)))
-        m = np.uint32(np.int32(np.floor(c[line] * cells + _HALF)))
-        near[line] = np.uint32(np.uint32(j * p1) ^ np.uint32(m * p2) ^ seed)
-    for line in range(near.shape[0]):
-        i = np.uint32(np.int32(np.floor(a[line] * cells)))
-        word = near[line]
-        near[line] = mix(np.uint32(word ^ np.uint32(i * p0)))
-        far[line] = mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)))
-    if occupied == _NONE:
-        for line in range(near.shape[0]):
-            near[line], far[line] = _ones(near[line]), _ones(far[line])
-    else:
-        for line in range(near.shape[0]):
-            near[line], far[line] = _point(near[line], occupied), _point(far[line], occupied)
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def scatter_row(real, imaginary, near, far, a, cells, strength, add):
-    """strength x (scatterers interpolated along the first axis), written to or added to a row."""
-    keep = _1 if add else _0
-    for line in range(real.shape[0]):
-        u = a[line] * cells
-        u -= np.floor(u)
-        value = strength[line] * ((_1 - u) * _real(near[line]) + u * _real(far[line]))
-        real[line] = keep * real[line] + value
-    for line in range(real.shape[0]):
-        u = a[line] * cells
-        u -= np.floor(u)
-        value = strength[line] * ((_1 - u) * _imaginary(near[line]) + u * _imaginary(far[line]))
-        imaginary[line] = keep * imaginary[line] + value
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def add_noise(real, imaginary, words, first, level, seed):
-    """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
-    for line in range(real.shape[0]):
-        word = np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)
-        words[line] = _ones(mix(word))
-    for line in range(real.shape[0]):
-        real[line] += level * _real(words[line])
-    for line in range(real.shape[0]):
-        imaginary[line] += level * _imaginary(words[line])
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
 def march(
-    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission
-):
+    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission,
+    refracts,
+):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
     ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding;
-    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
+    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below. With
+    ``refracts`` the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
     origin, direction, elevation, indentation, coupling, scale, crowding = geometry
@@ -378,7 +290,7 @@ def march(
         count = _changes(far, word, before)
         _interfaces(
             k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, plane_weight[0],
-            passed, echoes, rows,
+            passed, echoes, rows, refracts,
         )  # fmt: skip
         for line in range(lines):
             material[line] = place[line]

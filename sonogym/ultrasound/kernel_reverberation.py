@@ -10,17 +10,8 @@ import math
 import numba
 import numpy as np
 
-from sonogym.ultrasound.kernel_march import (
-    FAST,
-    GAS_PLACE,
-    GAS_ROW,
-    GAS_STRENGTH,
-    add_noise,
-    along,
-    hash_scatterers,
-    put_pulse,
-    scatter_row,
-)  # fmt: skip
+from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH, along, put_pulse
+from sonogym.ultrasound.kernel_speckle import FAST, add_noise, hash_scatterers, scatter_row
 from sonogym.ultrasound.long_paths import PEAKS
 from sonogym.ultrasound.speckle import HAZE_SALT
 

@@ -16,6 +16,7 @@ from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
+from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
@@ -86,6 +87,7 @@ class Plane:
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
         self.gas = GasSurface(lines.coupling)
+        self.origin, self.direction = lines.origin, lines.direction
         self.echoes = lines.coupling.new_zeros(2, envs, len(tables.ranges), count)
 
     def march(self) -> Field:
@@ -124,9 +126,8 @@ class Plane:
         return scatter, label, shade
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
-        lines = self.lines
-        out = (lines.elevation * self.tables.elevation[self.number, k])[..., None]
-        return lines.origin + lines.direction * material[:, None] + out
+        out = (self.lines.elevation * self.tables.elevation[self.number, k])[..., None]
+        return self.origin + self.direction * material[:, None] + out
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
@@ -151,8 +152,8 @@ class Plane:
         advance = material[env, line] - self.material[env, line]
         middle = 0.5 * (material[env, line] + self.material[env, line])
         out = self.lines.elevation[env] * self.tables.elevation[self.number, k]
-        direction = self.lines.direction[env, :, line]
-        place = self.lines.origin[env, :, line] + direction * middle[:, None] + out
+        direction = self.direction[env, :, line]
+        place = self.origin[env, :, line] + direction * middle[:, None] + out
         normal, value, gradient = self._cell(env, place)
         rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
         steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
@@ -162,12 +163,25 @@ class Plane:
         crossed = slope.square() > FLAT**2 * length2
         limit = (0.5 * advance).clamp_min(self.furthest_shift)
         shift = (pair[:, 6] - value) / torch.where(crossed, slope, torch.inf)
-        row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
+        shift = torch.minimum(torch.maximum(shift, -limit), limit)
+        row = (k - 0.5 + shift / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
         self.gas.meet((env, line), label[env, line], k, self.passed[env, line] * lost, material[env, line])
         weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
         self._return(env, line, row, place, weight, (specular, diffuse))
+        if self.tables.refraction:
+            normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
+            self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
+
+    def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
+        """Turn lines at ``place`` [m] along them; those that have met gas stay, as only its tail follows."""
+        open_ = self.gas.strength[env, line] == 0
+        env, line, place, after = env[open_], line[open_], place[open_], after[open_]
+        at = (env[:, None], torch.arange(3, device=env.device), line[:, None])
+        turn = self.direction[at] - after
+        self.origin = self.origin.index_put(at, self.origin[at] + turn * place[:, None])
+        self.direction = self.direction.index_put(at, after)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Transmission at which interfaces are met; ``kept`` of it goes on."""

@@ -33,7 +33,7 @@ _MAPS = ("labels", "transmission", "true_depth", "bone_depth")  # outputs that n
 
 
 class Renderer:
-    """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction).
+    """Renders frames of many poses at once (physics.md sections 2 to 6).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``

@@ -54,12 +54,22 @@ def scan(
     depth: float,
     frames: int = 1,
     seed: int = 1,
+    scatterers: float | None = None,
 ) -> Scan:
     """``frames`` scans of the same place that differ in scatterers and receiver noise; the rigid phantom does not give.
 
-    Everything the renderer does is on, but for the compression under the face.
+    Everything the renderer does is on, but for the compression under the face. ``scatterers`` in each resolution cell
+    make sparse speckle, on a lattice fine enough for it; None is fully developed speckle.
     """
-    config = RenderConfig(lines=lines, samples=samples, depth=depth, contact=False, outputs=("envelope",))
+    config = RenderConfig(
+        lines=lines,
+        samples=samples,
+        depth=depth,
+        contact=False,
+        outputs=("envelope",),
+        scatterers=scatterers,
+        lattice=None if scatterers is None else 0.25 * axial_width(transducer),
+    )
     renderer = Renderer([body], transducer, config, tissues=TABLE)
     words = (torch.arange(frames) + seed) * _SPREAD
     params = replace(RenderParams.default(frames), speckle_seed=words, noise_seed=words)
