@@ -164,11 +164,12 @@ def test_interface_in_a_constant_order_map_is_met_squarely_at_any_pitch(backend)
     voxels, shrink = baked.voxels.voxels.clone(), torch.diag(torch.tensor([1 / 40, 1 / 40, 1 / 40, 1.0]).double())
     voxels[1:3] = 201
     fine = replace(baked, voxels=replace(baked.voxels, voxels=voxels, patient_from_voxel=shrink @ _matrix(baked)))
-    view = {"lines": 64, "samples": 300, "depth": 0.005, "backend": backend}
+    view = {"lines": 1024, "samples": 300, "depth": 0.005, "backend": backend}
     values, depth = envelope(fine, "flat75", pose=phantom_pose(elevation=3e-6), **view)
-    heights = [peak(values[0, 20:60, line], depth[1] - depth[0])[0] for line in range(64)]
+    heights = values[0, rows_between(depth, 3e-4, 1e-3)].max(axis=0)
     expected = reflection(medium(Tissue.FLUID), medium(Tissue.BLOOD)) * INTERFACE_LEVEL
-    assert np.array(heights) == pytest.approx(expected, rel=0.01)
+    assert heights.mean() == pytest.approx(expected, rel=0.01)
+    assert heights == pytest.approx(expected, rel=0.05), "blood scatters a little"
 
 
 def _matrix(baked):
@@ -182,4 +183,4 @@ def test_plate_is_as_bright_on_the_outermost_lines(backend):
     )
     rows = rows_between(depth, DEPTH - 3e-3, DEPTH + 3e-3)
     heights = values[0, rows].max(axis=0)
-    assert heights == pytest.approx(np.median(heights), rel=0.02)
+    assert heights == pytest.approx(np.median(heights), rel=0.03)
