@@ -23,13 +23,13 @@ ENVS, COMPARED = 17, 3
 VIEW = {"lines": 48, "samples": 64, "depth": 0.09}
 NARROW = {"depth": 0.04}
 BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False)
-LATE = dict.fromkeys(("reverberation", "ring_down", "downshift"), True)
+LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "downshift"), True)
 VARIED = ("gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "variant")
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
     "two planes": ("C5-2v", {"planes": 2}, ()),
     "three planes": ("L11-5v", {"planes": 3, **NARROW}, ()),
-    **{f"no {name}": ("C5-2v", {name: False}, ()) for name in BARE},
+    **{f"no {name}": ("L11-5v", {name: False, **NARROW}, ()) for name in BARE},
     "bare": ("P4-2v", BARE, ()),
     "flat": ("flat75", {}, ()),
     "fine": ("L12-3v", NARROW, ()),
@@ -44,7 +44,7 @@ CASES = {
     "focuses": ("C5-2v", {"focus_factors": (0.7, 1.0, 1.5)}, ("variant",)),
     **{name: ("C5-2v", {}, (name,)) for name in VARIED if name != "variant"},
     **{name: ("C5-2v", {name: True}, ()) for name in LATE},
-    "late paths of three planes": ("C5-2v", {**LATE, "planes": 3}, ("clutter",)),
+    "late and bent paths of three planes": ("C5-2v", {**LATE, "planes": 3}, ("clutter",)),
     "outputs": ("C5-2v", {"outputs": ("iq", "labels", "transmission", "image"), "image_size": (40, 30)}, ()),
     "all": ("C5-2v", {**LATE, "planes": 3, "frequency_factors": (1.0, 1.2), "focus_factors": (1.0, 0.8)}, VARIED),
 }

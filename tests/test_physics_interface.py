@@ -8,7 +8,7 @@ import pytest
 import torch
 from laboratory import BACKENDS, envelope, peak, reflection, render, rows_between
 
-from sonogym.anatomy.phantoms import layers, tilted
+from sonogym.anatomy.phantoms import layers, phantom_pose, tilted
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import bake, renderer
 from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, interface_table, load_acoustics_table
@@ -155,3 +155,31 @@ def test_each_face_of_a_plate_passes_what_it_does_not_reflect(backend):
     passed = 20 * np.log10(frame.transmission.double().numpy()[0].mean(axis=1))
     expected = 2 * 20 * math.log10(1 - r * r) - 2 * thickness * float(alpha[Tissue.CORTICAL_BONE])
     assert passed[behind] - passed[before] == pytest.approx(expected, abs=1.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_interface_in_a_constant_order_map_is_met_squarely_at_any_pitch(backend):
+    """On voxels of .025 mm the rounding of a constant map is no direction: the echo stays |R| +- 1 %."""
+    baked = bake.bake(layers((DEPTH,), (Tissue.FLUID, Tissue.BLOOD), **GRID), 1e-3)
+    voxels, shrink = baked.voxels.voxels.clone(), torch.diag(torch.tensor([1 / 40, 1 / 40, 1 / 40, 1.0]).double())
+    voxels[1:3] = 201
+    fine = replace(baked, voxels=replace(baked.voxels, voxels=voxels, patient_from_voxel=shrink @ _matrix(baked)))
+    view = {"lines": 64, "samples": 300, "depth": 0.005, "backend": backend}
+    values, depth = envelope(fine, "flat75", pose=phantom_pose(elevation=3e-6), **view)
+    heights = [peak(values[0, 20:60, line], depth[1] - depth[0])[0] for line in range(64)]
+    expected = reflection(medium(Tissue.FLUID), medium(Tissue.BLOOD)) * INTERFACE_LEVEL
+    assert np.array(heights) == pytest.approx(expected, rel=0.01)
+
+
+def _matrix(baked):
+    return baked.voxels.patient_from_voxel.double()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_plate_is_as_bright_on_the_outermost_lines(backend):
+    values, depth = envelope(
+        layers((DEPTH,), (Tissue.FLUID, Tissue.BLOOD), **GRID), samples=400, backend=backend, **VIEW
+    )
+    rows = rows_between(depth, DEPTH - 3e-3, DEPTH + 3e-3)
+    heights = values[0, rows].max(axis=0)
+    assert heights == pytest.approx(np.median(heights), rel=0.02)

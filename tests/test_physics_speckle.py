@@ -61,6 +61,30 @@ def test_mean_grey_does_not_depend_on_sampling(change):
     assert abs(_grey(**change) - _grey()) <= 0.5
 
 
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize(
+    ("name", "lines", "samples", "depth"), [("L11-5v", 128, 400, 0.04), ("C5-2v", 64, 64, 0.16), ("C5-2v", 256, 320, 0.08)]
+)
+def test_outermost_lines_are_as_bright_as_the_others(name, lines, samples, depth, backend):
+    """V6 across the frame: <= 1 dB, where the beam's own neighbours are missing."""
+    view = {"lines": lines, "samples": samples, "depth": depth, "backend": backend}
+    values, ranges = envelope(LIVER, name, seeds=24 if samples == 64 else 8, pose=phantom_pose(press=0.02), **view)
+    power = (values[:, ranges > 0.01] ** 2).mean(axis=0)
+    power = (power / power[:, 20:-20].mean(axis=1, keepdims=True)).mean(axis=0)
+    assert np.abs(10 * np.log10(power[[0, 1, 2, -3, -2, -1]])).max() <= 1.0
+
+
+@pytest.mark.parametrize("press", [0.01, 0.015])
+def test_mean_grey_does_not_depend_on_compression(press):
+    """V6 under the probe: <= .4 dB where tissue is compressed by up to a half, for the pulse of every sample."""
+    view = {"lines": 64, "samples": 512, "depth": 0.045, "seeds": 8, "pose": phantom_pose(press=press)}
+    pressed, depth = envelope(LIVER, "L11-5v", contact=True, **view)
+    loose, _ = envelope(LIVER, "L11-5v", contact=False, **view)
+    for top in (0.01, 0.02, 0.03):
+        rows = rows_between(depth, top, top + 0.01)
+        assert abs(level(pressed[:, rows]) - level(loose[:, rows])) <= 0.4, top
+
+
 def test_frames_of_other_seeds_are_independent_and_of_the_same_seed_equal():
     first, _ = envelope(LIVER, lines=64, samples=256, depth=0.05, seeds=2)
     again, _ = envelope(LIVER, lines=64, samples=256, depth=0.05, seeds=2)

@@ -120,7 +120,7 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     cells, seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied, face, orders, nearest, tail, haze_level = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -237,6 +237,7 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
 
 
 def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
+    """Flat: numba cannot hand a tuple within a tuple to several threads."""
     names = (
         "row", "axial", "splat", "lateral", "radius", "penumbra", "penumbra_radius", "elevation", "plane", "pair",
         "texture",
@@ -245,4 +246,4 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
     paths = tables.paths
     late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
-    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), late)
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), *late)
