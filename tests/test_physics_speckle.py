@@ -63,7 +63,8 @@ def test_mean_grey_does_not_depend_on_sampling(change):
 
 @pytest.mark.parametrize("backend", ["numba", "reference"])
 @pytest.mark.parametrize(
-    ("name", "lines", "samples", "depth"), [("L11-5v", 128, 400, 0.04), ("C5-2v", 64, 64, 0.16), ("C5-2v", 256, 320, 0.08)]
+    ("name", "lines", "samples", "depth"),
+    [("L11-5v", 128, 400, 0.04), ("C5-2v", 64, 64, 0.16), ("C5-2v", 256, 320, 0.08)],
 )
 def test_outermost_lines_are_as_bright_as_the_others(name, lines, samples, depth, backend):
     """V6 across the frame: <= 1 dB, where the beam's own neighbours are missing."""
