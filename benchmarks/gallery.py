@@ -14,7 +14,8 @@ PATIENT = "procedural:test/7"
 PROCEDURAL = (
     ("transverse_L4", "C5-2v"), ("transverse_L4", "L11-5v"), ("sagittal_L3", "C5-2v"), ("kidney_right_long", "C5-2v"),
     ("liver", "C5-2v"), ("liver", "L11-5v"), ("liver_kidney", "C5-2v"), ("aorta_transverse", "C5-2v"),
-    ("gall_bladder", "C5-2v"), ("lung_right", "L11-5v"), ("spleen", "C5-2v"), ("aorta_long", "C5-2v"), ("liver", "P4-2v"),
+    ("gall_bladder", "C5-2v"), ("lung_right", "L11-5v"), ("spleen", "C5-2v"), ("aorta_long", "C5-2v"),
+    ("liver", "P4-2v"),
 )  # fmt: skip
 LABELLED = (
     ("transverse_L2", "C5-2v"), ("transverse_L2", "L11-5v"), ("kidney_right_long", "C5-2v"), ("liver", "C5-2v"),

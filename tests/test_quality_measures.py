@@ -2,8 +2,8 @@
 
 Mutations seen to fail: half maximum taken at 1/sqrt(2); moment about zero instead of the mean; centroid without its
 threshold; contrast from 10 log10; CNR over the sum of the deviations; gCNR as overlap, and its law with another power;
-mean instead of largest deviation; penetration ratio of 1.61; power with the noise left in; speckle cell of one axis;
-lesion of four times the area; valley of 3 dB; tiny side peaks counted as a pair.
+mean instead of largest deviation; penetration ratio of 1.61; power with the noise left in; speckle cell of one
+axis; lesion of four times the area; valley of 3 dB; tiny side peaks counted as a pair.
 """
 
 import math

@@ -208,6 +208,8 @@ def _config(transducer: Transducer, shape: tuple[int, int], depth: float) -> Ren
         planes=5,
         outputs=("labels",),
         pitch=DISPLAY_PITCH,
+        reverberation=True,
+        ring_down=True,
         steering=transducer.steering,
     )
 

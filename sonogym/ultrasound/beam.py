@@ -14,7 +14,9 @@ from torch import Tensor
 
 from sonogym.errors import InvalidInputError
 from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, Acoustics, interface_table, shadow_table, step_table
+from sonogym.ultrasound.downshift import centre_frequency, level_gain
 from sonogym.ultrasound.frame import RenderConfig
+from sonogym.ultrasound.long_paths import LongPaths, long_paths
 from sonogym.ultrasound.postprocess import REFERENCE_LEVEL, TGC_ABDOMEN
 from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
 from sonogym.ultrasound.speckle import linear_correlation, nearest_correlation
@@ -39,8 +41,8 @@ class BeamTables:
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
     weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (256,);
-    ``reference`` the envelope shown as white.
+    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``refraction`` whether lines
+    bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -63,6 +65,8 @@ class BeamTables:
     shadow: Float[Tensor, "tissues tissues"]
     texture: Float[Tensor, "256"]
     reference: float
+    paths: LongPaths
+    refraction: bool
 
     def to(self, target: torch.device | torch.dtype) -> BeamTables:
         """The tables on a device or in a precision; kernel lengths stay on the CPU, which loops over them."""
@@ -72,7 +76,7 @@ class BeamTables:
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name not in stay
         }
-        return dataclasses.replace(self, **moved)
+        return dataclasses.replace(self, paths=self.paths.to(target), **moved)
 
 
 def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acoustics) -> BeamTables:
@@ -88,9 +92,14 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     lattice = config.lattice or 0.5 * pulse
     axial = gaussian(torch.arange(-_taps(pulse, step), _taps(pulse, step) + 1) * step, _scatter_pulse(pulse, lattice))
     pitch = transducer.line_pitch(config.lines, ranges)
-    width = torch.maximum(lateral_width(transducer, ranges), 1.5 * pitch)
+    wavelength = SPEED_OF_SOUND / centre_frequency(transducer, ranges) if config.downshift else None
+    width = torch.maximum(lateral_width(transducer, ranges, wavelength), 1.5 * pitch)
     present = _present(transducer, config, lattice, pulse, step)
     lateral, radius = _half_kernels(width, pitch, config.lines)
+    spread = _spread(axial, lateral)
+    row = _row_scales(lateral, pitch, lattice, NOISE_LEVEL / spread if config.noise else 0.0 * spread)
+    if config.downshift:
+        row[:, :2] *= level_gain(transducer, ranges)[:, None]
     elevation, plane = _planes(transducer, ranges, config.planes)
     share, ones = (present * _plane_power(elevation, plane[:, 1], lattice)).rsqrt(), torch.ones_like(ranges)
     aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
@@ -107,7 +116,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         splat=_splat(pulse, step),
         lateral=lateral,
         radius=radius,
-        row=_row_scales(axial, lateral, pitch, lattice, config.noise) * torch.stack((share, ones, ones), dim=1),
+        row=row * torch.stack((share, ones, ones), dim=1),
         occupied=0 if config.scatterers is None else round(present * _WORDS),
         penumbra=penumbra,
         penumbra_radius=penumbra_radius,
@@ -118,6 +127,8 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         shadow=shadow_table(pair),
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
         reference=display_reference(transducer),
+        paths=long_paths(transducer, config, ranges, pulse, spread),
+        refraction=config.refraction,
     )
 
 
@@ -189,19 +200,24 @@ def _half_kernels(width: Tensor, pitch: Tensor, lines: int) -> tuple[Tensor, Ten
     return torch.where(offset <= radius[:, None], taps, torch.zeros_like(taps)), radius
 
 
-def _row_scales(
-    axial: Tensor, lateral: Tensor, pitch: Tensor, lattice: float, noise: bool
-) -> Float[Tensor, "samples 3"]:
+def _spread(axial: Tensor, lateral: Tensor) -> Float[Tensor, " samples"]:
+    """RMS behind the point spread function of white noise of unit RMS."""
+    return (_whole(lateral).square().sum(1) * axial.square().sum()).sqrt()
+
+
+def _whole(half: Tensor) -> Tensor:
+    return torch.cat((half[:, 1:].flip(1), half), dim=1)
+
+
+def _row_scales(lateral: Tensor, pitch: Tensor, lattice: float, noise: Tensor) -> Float[Tensor, "samples 3"]:
     """Scales that give unattenuated liver unit RMS, a flat plate exactly R, and the noise its level."""
-    full = torch.cat((lateral[:, 1:].flip(1), lateral), dim=1)
+    full = _whole(lateral)
     count = full.shape[1]
     power = torch.zeros_like(pitch)
     for lag in range(count):
         overlap = (full[:, : count - lag] * full[:, lag:]).sum(1) * (1.0 if lag == 0 else 2.0)
         power = power + overlap * nearest_correlation(lag * pitch / lattice)
-    quiet = NOISE_LEVEL / (full.square().sum(1) * axial.square().sum()).sqrt()
-    scale = torch.stack((power.rsqrt(), INTERFACE_LEVEL / full.sum(1), quiet if noise else 0.0 * quiet), dim=1)
-    return scale
+    return torch.stack((power.rsqrt(), INTERFACE_LEVEL / full.sum(1), noise), dim=1)
 
 
 def _penumbra(ranges: Tensor, pitch: Tensor, enabled: bool) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 from sonogym.ultrasound.transducer import MAX_STEERING
 
-OUTPUTS = ("beam", "decibels", "envelope", "image", "iq", "labels", "transmission")
+OUTPUTS = ("beam", "bone_depth", "decibels", "envelope", "image", "iq", "labels", "transmission", "true_depth")
+LOUDEST_CLUTTER = 20.0  # dB re liver
 BACKENDS = ("auto", "numba", "reference")
 SAMPLINGS = ("nearest", "trilinear")
 _BY_TISSUE = ("scatter_offset", "attenuation_factor")
@@ -31,8 +32,12 @@ class RenderConfig:
     ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size of baked patients;
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
-    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. ``lattice`` is the spacing of the scatterers
-    (None: half the axial resolution). ``steering`` [rad] turns the lines of a linear probe towards +x.
+    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Four more are off unless asked for: ``refraction``
+    (lines bend where the speed changes: :mod:`sonogym.ultrasound.refraction`),
+    ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
+    :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
+    spacing of the scatterers (None: half the axial resolution). ``steering`` [rad] turns the lines of a
+    linear probe towards +x.
     ``scatterers`` makes speckle sparse: that many of equal strength in a resolution cell (pulse x beam width at the
     transmit focus), at the same mean power; None is fully developed speckle. The number holds where the image plane
     lies along the voxel axes, on a lattice <= 1/4 of the cell's sides.
@@ -60,6 +65,10 @@ class RenderConfig:
     texture: bool = True
     penumbra: bool = True
     noise: bool = True
+    reverberation: bool = False
+    ring_down: bool = False
+    refraction: bool = False
+    downshift: bool = False
     lattice: float | None = None
     scatterers: float | None = None
     steering: float = 0.0
@@ -98,6 +107,8 @@ class RenderConfig:
             raise InvalidInputError("sampling 'trilinear' needs backend 'reference' (or 'auto'), got 'numba'")
         if not self.speckle and self.sampling != "trilinear":
             raise InvalidInputError("speckle=False needs sampling 'trilinear', got 'nearest'")
+        if not self.speckle and (self.reverberation or self.ring_down):
+            raise InvalidInputError("reverberation and ring_down need speckle: a mean power has no late echoes")
         if not self.speckle and "iq" in self.outputs:
             raise InvalidInputError("outputs cannot hold 'iq' where speckle=False: a mean power has no phase")
 
@@ -109,7 +120,8 @@ class RenderParams:
     ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
     tissue; ``noise_seed`` the receiver noise of this frame. What is None is absent and costs nothing:
     ``scatter_offset`` [dB] is added to the echogenicity of each tissue, ``attenuation_factor`` multiplies its
-    attenuation, ``variant`` is the beam used (see :class:`RenderConfig`; None: the first).
+    attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``variant`` the beam used (see
+    :class:`RenderConfig`; None: the first).
     """
 
     gain: Float[Tensor, " envs"]
@@ -119,6 +131,7 @@ class RenderParams:
     noise_seed: Int[Tensor, " envs"]
     scatter_offset: Float[Tensor, "envs tissues"] | None = None
     attenuation_factor: Float[Tensor, "envs tissues"] | None = None
+    clutter: Float[Tensor, " envs"] | None = None
     variant: Int[Tensor, " envs"] | None = None
 
     @classmethod
@@ -146,6 +159,8 @@ class RenderParams:
             raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
         if self.attenuation_factor is not None and not bool((self.attenuation_factor >= 0).all()):
             raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
+        if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
+            raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
 
     def __getitem__(self, rows: Int[Tensor, " picked"] | slice) -> RenderParams:
         """The parameters of some environments."""
@@ -159,8 +174,10 @@ class Frame:
 
     ``beam``: log-compressed, before scan conversion. ``envelope`` and ``iq`` are absolute: 1 is the RMS echo of
     unattenuated liver. ``decibels``: level relative to white, before it is clipped. ``transmission``: two-way pressure
-    transmission. ``labels``: tissue ids. ``depth`` (samples,) and ``line_position`` (lines,) are the beam's metric
-    axes: apparent depth [m], and angle [rad] or place [m].
+    transmission, which serves as confidence map. ``labels``: tissue ids. ``true_depth``: distance [m] from the face
+    along the line of what is shown at a sample, and ``bone_depth`` that of the first bone, inf where a line meets none.
+    ``depth`` (samples,) and ``line_position`` (lines,) are the beam's metric axes: apparent depth [m], and angle [rad]
+    or place [m].
     ``extent``: (left, right, bottom, top) of ``image`` [m] in the probe frame, None without an image.
     """
 
@@ -173,6 +190,8 @@ class Frame:
     image: UInt8[Tensor, "envs 1 height width"] | None = None
     labels: UInt8[Tensor, "envs samples lines"] | None = None
     transmission: Float[Tensor, "envs samples lines"] | None = None
+    true_depth: Float[Tensor, "envs samples lines"] | None = None
+    bone_depth: Float[Tensor, "envs lines"] | None = None
     extent: tuple[float, float, float, float] | None = None
 
     @staticmethod

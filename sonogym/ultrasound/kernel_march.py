@@ -12,11 +12,13 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
+from sonogym.ultrasound.kernel_refraction import bend_line
 from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
 FAST = {"contract", "nsz", "arcp"}
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
-ROWS = 12  # line-long scratch rows that the march needs
+ROWS = 15  # line-long scratch rows that the march needs
+GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
 _SUPPORT = np.float32(SUPPORT)
 _SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
 _MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
@@ -27,7 +29,7 @@ _NONE = np.uint32(0)  # no share of occupied points: all of them scatter
 _8, _15, _16, _24, _255 = np.uint32(8), np.uint32(15), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
-GEL = np.uint32(int(Tissue.GEL))
+GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 _SPARSE, _EMPTY, _17 = np.uint32(0x60006), np.uint32(0x80008), np.uint32(17)  # mean - 2, and mean, in both halves
 _ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
 
@@ -175,8 +177,9 @@ def _changes(changed, word, before):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _interfaces(
-    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes
-):
+    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows,
+    refracts,
+):  # fmt: skip
     """Echoes of the ``lines`` whose label changes between rows k - 1 and k, and what they let through: 1 - R^2."""
     voxels, shape, stride = grid
     origin, direction = rays
@@ -202,6 +205,11 @@ def _interfaces(
         ones, amplitude = _echo_word(a, b, c, scatterers), passed[line] * weight
         real, imaginary = amplitude * (specular + diffuse * _real(ones)), amplitude * diffuse * _imaginary(ones)
         put_pulse(row, line, real, imaginary, splat, echoes)
+        if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
+            rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
+            rows[GAS_STRENGTH, line] = passed[line] * reflection
+        if refracts and norm2 > np.float32(1e-3) and rows[GAS_STRENGTH, line] == _0:
+            bend_line(line, rays, middle + shift, (ga, gb, gc), pair[last, label, 2])
         passed[line] *= _1 - reflection * reflection
         before[line] = label
 
@@ -323,12 +331,14 @@ def add_noise(real, imaginary, words, first, level, seed):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def march(
-    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission
-):
+    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission,
+    refracts,
+):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
     ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale;
-    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
+    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below. With
+    ``refracts`` the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
     origin, direction, elevation, indentation, coupling, scale = geometry
@@ -349,6 +359,7 @@ def march(
         inverse[line] = _1 / (_SUPPORT - indentation[line])
         passed[line] = coupling[line]
         before[line] = GEL
+        rows[GAS_STRENGTH, line] = _0
     for k in range(samples):
         for axis in range(3):
             offset[axis] = elevation[axis] * plane_offset[k]
@@ -360,7 +371,7 @@ def march(
         count = _changes(far, word, before)
         _interfaces(
             k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, plane_weight[0],
-            passed, echoes,
+            passed, echoes, rows, refracts,
         )  # fmt: skip
         for line in range(lines):
             material[line] = place[line]

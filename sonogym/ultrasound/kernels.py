@@ -15,6 +15,7 @@ import numpy as np
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.compilation import compilation_noted, source_digest
 from sonogym.ultrasound.kernel_march import FAST, ROWS, blur, march
+from sonogym.ultrasound.kernel_reverberation import haze, reverberate, ring_down
 from sonogym.ultrasound.lines import Lines
 
 _EXPONENT = np.int32(23)
@@ -88,13 +89,13 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _render(env, fields, rows, words, voxels, traced, tables, outputs):
+def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
     start, shape, stride, origin, direction, elevation, indentation, coupling, scale, primes, cells = traced[:11]
-    seed, noise_seed, level, dynamic_range, tissues = traced[11:]
+    seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, occupied = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied, (face, orders, nearest, tail, haze_level) = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -102,16 +103,29 @@ def _render(env, fields, rows, words, voxels, traced, tables, outputs):
     scatter, echoes = fields[:2], fields[2:]
     echoes[:] = _0
     grid = (voxels[start[env] :], shape[env], stride[env])
-    geometry = (origin[env], direction[env], elevation[env], indentation[env], coupling[env], scale[env])
+    rays, refracts = (origin[env], direction[env]), bent.shape[2] > 0
     scatterers = (primes[env], cells[env], seed[env])
     march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied)
     middle = plane_offset.shape[0] // 2
     for number in range(plane_offset.shape[0]):
         plane = (number, plane_offset[number], plane_weight[number])
+        if refracts:
+            bent[0], bent[1] = origin[env], direction[env]
+            rays = (bent[0], bent[1])
         march(
-            grid, geometry, scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words,
-            keep and number == middle, labels[at], transmission[at],
+            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env]), scatterers, noise_seed[env],
+            march_tables, plane, scatter, echoes, rows, words, keep and number == middle, labels[at], transmission[at],
+            refracts,
         )  # fmt: skip
+        if tail.shape[0]:
+            ring_down(
+                tail, row_scale[:, 0], step, (*rays, elevation[env], scale[env]), plane,
+                scatterers, occupied, scatter, rows, words,
+            )  # fmt: skip
+    if face > _0:
+        reverberate(echoes, splat, face, orders, nearest, rows)
+    if clutter[env] > _0:
+        haze(haze_level, clutter[env], seed[env], scatter, words[0])
     real, imaginary, power, mantissa = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines]
     bits, mantissa_bits = power.view(np.int32), mantissa.view(np.int32)
     for k in range(samples):
@@ -132,17 +146,18 @@ def _entry_points(sources: str):
     """
 
     @numba.njit(cache=True, nogil=True)
-    def serial(envs, fields, rows, words, voxels, lines, tables, outputs):
+    def serial(envs, fields, rows, words, bent, voxels, lines, tables, outputs):
         sources  # noqa: B018
         for env in range(envs):
-            _render(env, fields[0], rows[0], words[0], voxels, lines, tables, outputs)
+            _render(env, fields[0], rows[0], words[0], bent[0], voxels, lines, tables, outputs)
 
     @numba.njit(cache=True, parallel=True, nogil=True)
-    def parallel(envs, fields, rows, words, voxels, lines, tables, outputs):
+    def parallel(envs, fields, rows, words, bent, voxels, lines, tables, outputs):
         sources  # noqa: B018
         for env in numba.prange(envs):
             thread = numba.get_thread_id()
-            _render(np.int64(env), fields[thread], rows[thread], words[thread], voxels, lines, tables, outputs)
+            workspace = (fields[thread], rows[thread], words[thread], bent[thread])
+            _render(np.int64(env), *workspace, voxels, lines, tables, outputs)
 
     return serial, parallel
 
@@ -163,6 +178,7 @@ class FusedRenderer:
         self._fields = np.zeros((threads, 4, samples, lines), np.float32)
         self._rows = np.zeros((threads, ROWS, lines + 2 * padding), np.float32)
         self._words = np.zeros((threads, 4, lines), np.uint32)
+        self._bent = np.zeros((threads, 2, 3, lines if tables.refraction else 0), np.float32)
 
     def __call__(
         self, lines: Lines, keep: bool, keep_iq: bool
@@ -178,7 +194,7 @@ class FusedRenderer:
         transmission = np.empty(labels.shape, np.float32)
         run = _serial if envs == 1 or numba.get_num_threads() == 1 else _parallel
         outputs = (beam, iq, labels, transmission)
-        workspace = (self._fields, self._rows, self._words)
+        workspace = (self._fields, self._rows, self._words, self._bent)
         with compilation_noted():
             run(envs, *workspace, self._voxels, _line_arrays(lines), self._table_arrays, outputs)
         return beam, iq, labels, transmission
@@ -188,7 +204,7 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
         "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "primes",
-        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue",
+        "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))
@@ -201,4 +217,6 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     )  # fmt: skip
     arrays = {name: getattr(tables, name).contiguous().numpy() for name in names}
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
-    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied))
+    paths = tables.paths
+    late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), late)

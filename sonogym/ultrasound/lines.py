@@ -29,7 +29,8 @@ class Lines:
     the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
-    ``tissue`` is :func:`step_table` for each environment, or one row for all.
+    ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
+    its amplitude at the face.
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -48,6 +49,7 @@ class Lines:
     level: Float[Tensor, "envs samples"]
     dynamic_range: Float[Tensor, " envs"]
     tissue: Float[Tensor, "rows tissues 3"]
+    haze: Float[Tensor, " envs"]
 
 
 def trace_lines(
@@ -97,6 +99,7 @@ def trace_lines(
         level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
         dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
+        haze=_haze(params),
     )
 
 
@@ -108,6 +111,10 @@ def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Te
     if params.attenuation_factor is not None:
         transmission = transmission ** params.attenuation_factor.to(table)
     return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
+
+
+def _haze(params: RenderParams) -> Float[Tensor, " envs"]:
+    return torch.zeros_like(params.gain) if params.clutter is None else 10.0 ** (params.clutter / 20.0)
 
 
 def _matrix(pose: Pose, dtype: torch.dtype) -> tuple[Float[Tensor, "envs 3 3"], Float[Tensor, "envs 3"]]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
+from sonogym.ultrasound.long_paths import GasSurface
+from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
@@ -83,6 +85,8 @@ class Plane:
         envs, count = lines.coupling.shape
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
+        self.gas = GasSurface(lines.coupling)
+        self.origin, self.direction = lines.origin, lines.direction
         self.echoes = lines.coupling.new_zeros(2, envs, len(tables.ranges), count)
 
     def march(self) -> Field:
@@ -110,13 +114,15 @@ class Plane:
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
-        scatter = self._scatter(k, place, amplitude * soft)
+        scatter = self._scatter(k, place, amplitude * soft, self.number == 0)
+        if len(tables.paths.tail):
+            tail, below = self.gas.tail(k, tables.paths.tail)
+            scatter = scatter + self._scatter(k, self._voxel(self.gas.place + below * tables.step, k), tail, False)
         return scatter, label, shade
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
-        lines = self.lines
-        out = (lines.elevation * self.tables.elevation[self.number, k])[..., None]
-        return lines.origin + lines.direction * material[:, None] + out
+        out = (self.lines.elevation * self.tables.elevation[self.number, k])[..., None]
+        return self.origin + self.direction * material[:, None] + out
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
@@ -141,8 +147,8 @@ class Plane:
         advance = material[env, line] - self.material[env, line]
         middle = 0.5 * (material[env, line] + self.material[env, line])
         out = self.lines.elevation[env] * self.tables.elevation[self.number, k]
-        direction = self.lines.direction[env, :, line]
-        place = self.lines.origin[env, :, line] + direction * middle[:, None] + out
+        direction = self.direction[env, :, line]
+        place = self.origin[env, :, line] + direction * middle[:, None] + out
         normal, value, gradient = self._cell(env, place)
         norm2 = normal.square().sum(-1) * direction.square().sum(-1)
         cosine = ((normal * direction).sum(-1).abs() * norm2.clamp_min(1e-3).rsqrt()).clamp_max(1.0)
@@ -150,11 +156,25 @@ class Plane:
         slope = (gradient * direction).sum(-1)
         limit = (0.5 * advance).clamp_min(self.furthest_shift)
         shift = (pair[:, 6] - value) / torch.where(slope.abs() > 1.0, slope, torch.inf)
-        row = (k - 0.5 + torch.minimum(torch.maximum(shift, -limit), limit) / advance).clamp_min(-0.5)
+        shift = torch.minimum(torch.maximum(shift, -limit), limit)
+        row = (k - 0.5 + shift / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
+        self.gas.meet((env, line), label[env, line], k, self.passed[env, line] * lost, material[env, line])
         weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
         self._return(env, line, row, place, weight, (specular, diffuse))
+        if self.tables.refraction:
+            normal = torch.where((norm2 > 1e-3)[:, None], normal, torch.zeros_like(normal))
+            self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
+
+    def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
+        """Turn lines at ``place`` [m] along them; those that have met gas stay, as only its tail follows."""
+        open_ = self.gas.strength[env, line] == 0
+        env, line, place, after = env[open_], line[open_], place[open_], after[open_]
+        at = (env[:, None], torch.arange(3, device=env.device), line[:, None])
+        turn = self.direction[at] - after
+        self.origin = self.origin.index_put(at, self.origin[at] + turn * place[:, None])
+        self.direction = self.direction.index_put(at, after)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Transmission at which interfaces are met; ``kept`` of it goes on."""
@@ -194,20 +214,9 @@ class Plane:
         return mix(words[:, 0] ^ words[:, 1] ^ words[:, 2] ^ self.lines.seed[env] ^ ECHO_SALT)
 
     def _put(self, env: Tensor, line: Tensor, row: Tensor, echo: Float[Tensor, "2 points"]) -> None:
-        """Add pulses centred at fractional rows."""
-        splat, samples = self.tables.splat, self.echoes.shape[2]
-        centre = (row + 0.5).floor()
-        pulse = splat[((row - centre + 0.5) * (splat.shape[0] - 1) + 0.5).long()]
-        reach = splat.shape[1] // 2
-        for tap in range(-reach, reach + 1):
-            at = centre.long() + tap
-            inside = (at >= 0) & (at < samples)
-            value = echo * (pulse[:, tap + reach] * inside)
-            place = (env, at.clamp(0, samples - 1), line)
-            for part in range(2):
-                self.echoes[part].index_put_(place, value[part], accumulate=True)
+        put_pulses(self.echoes, self.tables.splat, (env, line), row, echo)
 
-    def _scatter(self, k: int, place: Tensor, amplitude: Tensor) -> Float[Tensor, "2 envs lines"]:
+    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, noise: bool) -> Float[Tensor, "2 envs lines"]:
         lines, tables = self.lines, self.tables
         strength = tables.row[k, 0] * tables.plane[self.number, 1] * lines.scale * amplitude
         cell = place * lines.cells[:, None, None]
@@ -219,13 +228,34 @@ class Plane:
         near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
         far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
         scatter = strength * ((1.0 - share) * near + share * far)
-        return scatter + self._noise(k) if self.number == 0 else scatter
+        return scatter + self._noise(k) if noise else scatter
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
         count = self.lines.coupling.shape[1]
         sample = ((k * count + torch.arange(count, device=self.lines.seed.device)) * PRIMES[0]) & MASK
         word = mix(sample ^ self.lines.noise_seed[:, None] ^ NOISE_SALT)
         return self.tables.row[k, 2] * torch.stack(complex_normal(word))
+
+
+def put_pulses(
+    echoes: Float[Tensor, "2 envs samples lines"],
+    splat: Float[Tensor, "places taps"],
+    at: tuple[Int[Tensor, " points"], Int[Tensor, " points"]],
+    row: Float[Tensor, " points"],
+    echo: Float[Tensor, "2 points"],
+) -> None:
+    """Add pulses centred at fractional rows of the lines ``at`` (env, line)."""
+    samples = echoes.shape[2]
+    centre = (row + 0.5).floor()
+    pulse = splat[((row - centre + 0.5) * (splat.shape[0] - 1) + 0.5).long()]
+    reach = splat.shape[1] // 2
+    for tap in range(-reach, reach + 1):
+        sample = centre.long() + tap
+        inside = (sample >= 0) & (sample < samples)
+        value = echo * (pulse[:, tap + reach] * inside)
+        place = (at[0], sample.clamp(0, samples - 1), at[1])
+        for part in range(2):
+            echoes[part].index_put_(place, value[part], accumulate=True)
 
 
 def mirrored(

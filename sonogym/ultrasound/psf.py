@@ -16,12 +16,16 @@ def axial_width(transducer: Transducer) -> float:
     return 0.441 * transducer.wavelength / transducer.effective_bandwidth
 
 
-def lateral_width(transducer: Transducer, depths: Float[Tensor, "*depths"]) -> Float[Tensor, "*depths"]:
+def lateral_width(
+    transducer: Transducer, depths: Float[Tensor, "*depths"], wavelengths: Float[Tensor, "*depths"] | None = None
+) -> Float[Tensor, "*depths"]:
     """1/w^2 = 1/w_rx^2 + 1/w_tx^2: dynamic receive focus at constant f-number, one transmit focus.
 
     The aperture that a shallow depth can use is its depth over the f-number, so w_rx stays constant.
+    ``wavelengths`` [m] of each depth are the probe's own by default.
     """
-    a, wavelength, focus = transducer.lateral_a, transducer.wavelength, transducer.transmit_focus
+    a, focus = transducer.lateral_a, transducer.transmit_focus
+    wavelength: float | Tensor = transducer.wavelength if wavelengths is None else wavelengths
     aperture = focus / transducer.transmit_f_number
     receive = a * wavelength * transducer.receive_f_number
     diffraction = a * wavelength * depths / aperture

@@ -11,6 +11,7 @@ from torch import Tensor
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import Field, Plane, mirrored, propagate
+from sonogym.ultrasound.reverberation import add_long_paths
 from sonogym.ultrasound.smooth import ExpectedPlane
 
 _TINY = 1e-30  # keeps the logarithm finite
@@ -30,7 +31,7 @@ def render_reference(
     voxels: UInt8[Tensor, "voxels 4"], lines: Lines, tables: BeamTables, rule: type[Plane] = Plane
 ) -> Detected:
     """What the beam receives of voxels read by ``rule``, amplified (physics.md section 6)."""
-    field = propagate(voxels, lines, tables, rule)
+    field = add_long_paths(propagate(voxels, lines, tables, rule), lines, tables)
     iq = None if issubclass(rule, ExpectedPlane) else focus(field, tables)
     power = expected_power(field, tables) if iq is None else iq.real.square() + iq.imag.square()
     return Detected(power=power, decibels=decibels(power, lines), iq=iq, field=field)

@@ -20,6 +20,7 @@ from sonogym.ultrasound.acoustics import load_acoustics_table
 from sonogym.ultrasound.bake import AcousticAnatomy, bake, load_acoustic
 from sonogym.ultrasound.beam import BeamTables, beam_tables
 from sonogym.ultrasound.frame import Frame, RenderConfig, RenderParams
+from sonogym.ultrasound.ground_truth import bone_depth, true_depth
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
 from sonogym.ultrasound.reference import decibels, display, render_reference
@@ -28,9 +29,11 @@ from sonogym.ultrasound.scan_conversion import ScanConverter
 from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
 
+_MAPS = ("labels", "transmission", "true_depth", "bone_depth")  # outputs that need the labels of every sample
+
 
 class Renderer:
-    """Renders frames of many poses at once (physics.md sections 2 to 6, without refraction and reverberation).
+    """Renders frames of many poses at once (physics.md sections 2 to 6).
 
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
@@ -99,7 +102,7 @@ class Renderer:
         on_host = self.device.type == "cpu"
         counts = (len(self.bodies), len(self.variants))
         check_request(patient_from_probe, anatomy_index, params, counts, on_host)
-        self._check_gradients(patient_from_probe, params)
+        self._check_sampling(patient_from_probe, params)
         if on_host:
             check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
         if len(self.variants) == 1 or params.variant is None:
@@ -122,12 +125,14 @@ class Renderer:
         )  # fmt: skip
         return self._frame(self._run(variant, lines))
 
-    def _check_gradients(self, pose: Pose, params: RenderParams) -> None:
+    def _check_sampling(self, pose: Pose, params: RenderParams) -> None:
         inputs = (pose.quaternion, pose.translation, *vars(params).values())
         if self.config.sampling == "nearest" and any(value is not None and value.requires_grad for value in inputs):
             raise InvalidInputError(
                 "gradients need RenderConfig(sampling='trilinear'); else detach poses and parameters"
             )
+        if not self.config.speckle and params.clutter is not None:
+            raise InvalidInputError("clutter needs speckle: a mean power has no haze; leave clutter None")
 
     def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
         """Fields of a frame; those that are not asked for may be missing."""
@@ -147,7 +152,7 @@ class Renderer:
 
     def _run_fused(self, fused: FusedRenderer, lines: Lines) -> dict[str, Tensor | None]:
         wanted = set(self.config.outputs)
-        keep, keep_iq = bool(wanted & {"labels", "transmission"}), bool(wanted & {"iq", "envelope", "decibels"})
+        keep, keep_iq = not wanted.isdisjoint(_MAPS), bool(wanted & {"iq", "envelope", "decibels"})
         beam, parts, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
         seen: dict[str, Tensor | None] = {"beam": beam}
         if keep:
@@ -163,6 +168,10 @@ class Renderer:
     def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
         wanted, converter = {"beam", *self.config.outputs}, self.converter
         linear = self.transducer.kind == "linear"
+        labels = seen.get("labels")
+        if labels is not None and wanted & {"true_depth", "bone_depth"}:
+            depth = true_depth(labels, self._tables[0].tissue[:, 2], self._tables[0].step)
+            seen = {**seen, "true_depth": depth, "bone_depth": bone_depth(labels, depth)}
         kept: dict[str, Any] = {
             name: value if value is None else self._once_round(value) for name, value in seen.items() if name in wanted
         }

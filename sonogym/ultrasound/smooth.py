@@ -101,7 +101,7 @@ class ExpectedPlane(SmoothPlane):
     def _shaped(self, echo: Float[Tensor, "2 points"], pulse: Float[Tensor, "points taps"]) -> tuple[Tensor, Tensor]:
         return echo[0, :, None] * pulse, echo[1, :, None] * pulse.square()
 
-    def _scatter(self, k: int, place: Tensor, amplitude: Tensor) -> Float[Tensor, "2 envs lines"]:
+    def _scatter(self, k: int, place: Tensor, amplitude: Tensor, noise: bool) -> Float[Tensor, "2 envs lines"]:
         power = (self.tables.plane[self.number, 1] * amplitude).square()
         return torch.stack((power, torch.zeros_like(power)))
 

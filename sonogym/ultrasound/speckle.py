@@ -11,7 +11,7 @@ from torch import Tensor
 MASK = 0xFFFFFFFF
 PRIMES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd 32-bit constants, one for each voxel axis
 MIX_1, MIX_2 = 0x7FEB352D, 0x846CA68B  # finaliser of 32-bit words with low bias
-ECHO_SALT, NOISE_SALT = 0x3C6EF372, 0xA54FF53A
+ECHO_SALT, NOISE_SALT, HAZE_SALT = 0x3C6EF372, 0xA54FF53A, 0x510E527F
 # real and imaginary part each count the ones of 16 bits: binomial of mean 8 and variance 4, together of unit power.
 # Its excess kurtosis is -1/8, so that the few lattice points under a pulse already make Rayleigh speckle.
 BINOMIAL_MEAN, BINOMIAL_SCALE = 8, 1.0 / math.sqrt(8.0)

@@ -1,0 +1,34 @@
+"""Fused CPU path of :mod:`sonogym.ultrasound.refraction`."""
+
+# numba infers the types of compiled functions, and ships none of its own
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from sonogym.ultrasound.refraction import SMALLEST_CHANGE
+
+_SMALLEST = np.float32(SMALLEST_CHANGE)
+_0, _1 = np.float32(0.0), np.float32(1.0)
+
+
+@numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
+def bend_line(line, rays, place, normal, ratio):
+    """Turn one line at ``place`` [m] along it, in place: its origin moves so that it still passes that point."""
+    origin, direction = rays
+    da, db, dc = direction[0, line], direction[1, line], direction[2, line]
+    ga, gb, gc = normal
+    length, slope = math.sqrt(da * da + db * db + dc * dc), math.sqrt(ga * ga + gb * gb + gc * gc)
+    along = (da * ga + db * gb + dc * gc) / (length * slope)
+    cosine2 = _1 - ratio * ratio * (_1 - along * along)
+    if abs(ratio - _1) <= _SMALLEST or cosine2 <= _0:
+        return
+    share = (math.copysign(math.sqrt(cosine2), along) - ratio * along) * length / slope
+    for axis, before, across in ((0, da, ga), (1, db, gb), (2, dc, gc)):
+        after = ratio * before + share * across
+        origin[axis, line] += (before - after) * place
+        direction[axis, line] = after
