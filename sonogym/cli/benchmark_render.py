@@ -28,8 +28,9 @@ PUBLISHED_SECONDS = 9.3e-3  # the faster end
 def render_rows(quick: bool) -> list[dict[str, Any]]:
     """A row for each kind of frame, size, batch and number of threads; ``ms`` and ``baseline_ms`` are per frame.
 
-    ``core``: one plane, no contact. ``all_effects``: three elevation planes, contact and compression. The baseline is
-    the torch reference on one thread, except in the rows that compare with the published simulator's figure.
+    ``core``: one plane, no contact. ``all_effects``: three elevation planes, contact and compression, reverberation and
+    the tail of gas. The baseline is the torch reference on one thread, except in the rows that compare with the
+    published simulator's figure.
     """
     import torch
 
@@ -37,7 +38,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
     from sonogym.ultrasound.frame import RenderConfig
 
     core = RenderConfig(planes=1, contact=False)
-    full = RenderConfig(planes=3, contact=True)
+    full = RenderConfig(planes=3, contact=True, reverberation=True, ring_down=True)
     patient = load_acoustic(PATIENT, core.pitch)
     sizes, batches = (SIZES[1:2], BATCHES[:2]) if quick else (SIZES, BATCHES)
     repeats = 3 if quick else 9

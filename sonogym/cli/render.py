@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sonogym.ultrasound.frame import RenderConfig, RenderParams
     from sonogym.ultrasound.transducer import Transducer
 
-FASTEST = 1.1  # the fastest soft tissue over the assumed speed of sound: how much further than shown sound may come
 MARGIN = 0.015  # m kept around the view: slice thickness and smoothing
 DISPLAY_PITCH = 0.7e-3  # m: fine enough for a picture to be looked at (physics.md section 3)
 _HELP = """Render one ultrasound picture to a PNG file.
@@ -179,6 +178,7 @@ def _near(anatomy: Anatomy, transducer: Transducer, pose: Pose, depth: float) ->
     from sonogym.anatomy.anatomy import content_digest
     from sonogym.anatomy.volume import Volume
     from sonogym.geometry import grids
+    from sonogym.ultrasound.requests import FASTEST
 
     origin, direction = transducer.scanlines(16)
     seen = pose[:, None].apply(torch.cat((origin, origin + FASTEST * depth * direction))).double().flatten(0, 1)

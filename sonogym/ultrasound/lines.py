@@ -68,11 +68,7 @@ def trace_lines(
     rotation, translation = _matrix(patient_from_probe, tables.ranges.dtype)
     origin = _rotate(rotation, scanlines[0]) + translation[:, None]
     direction = _rotate(rotation, scanlines[1])
-    if skin is None:
-        indentation = torch.zeros(origin.shape[:2], device=origin.device)
-        coupling = torch.ones_like(indentation)
-    else:
-        indentation, coupling = face_contact(skin, index, origin, direction)
+    indentation, coupling = _free(origin) if skin is None else face_contact(skin, index, origin, direction)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -85,8 +81,6 @@ def trace_lines(
     cosines = direction * spacing[:, None, None]
     power = axial_power(tables, cosines)
     squeezed = power if skin is None else axial_power(tables, cosines * steepest(indentation)[..., None])
-    tgc = 2.0 * _TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
-    reference = 20.0 * torch.log10(torch.tensor(tables.reference))
     return Lines(
         origin=_pick(voxel_origin, axes).mT.contiguous(),
         direction=direction.mT.contiguous(),
@@ -102,11 +96,23 @@ def trace_lines(
         cells=spacing / tables.lattice,
         seed=_word(params.speckle_seed),
         noise_seed=_word(params.noise_seed),
-        level=params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc),
+        level=_level(params, transducer, tables),
         dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
         haze=_haze(params),
     )
+
+
+def _free(origin: Float[Tensor, "envs lines 3"]) -> tuple[Float[Tensor, "envs lines"], Float[Tensor, "envs lines"]]:
+    indentation = torch.zeros(origin.shape[:2], device=origin.device)
+    return indentation, torch.ones_like(indentation)
+
+
+def _level(params: RenderParams, transducer: Transducer, tables: BeamTables) -> Float[Tensor, "envs samples"]:
+    """Gain and time gain compensation over the level shown as white [dB]."""
+    tgc = 2.0 * _TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
+    reference = 20.0 * torch.log10(torch.tensor(tables.reference))
+    return params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc)
 
 
 def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Tensor, "rows tissues 3"]:

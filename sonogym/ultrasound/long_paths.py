@@ -19,7 +19,7 @@ from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.transducer import Transducer
 
-FACE_REFLECTION = 0.3  # of the probe's face, amplitude (design, .1 to .3)
+FACE_REFLECTION = 0.15  # of the probe's face, amplitude (design, .1 to .3: at .3 ribs repeat too crisply)
 PEAKS = 4  # strongest interfaces of a line that reverberate
 FAINTEST = 1e-6  # smallest a_1 rho^(m-1) followed: the receiver noise, relative to a total reflection
 GAS = (int(Tissue.AIR), int(Tissue.LUNG))

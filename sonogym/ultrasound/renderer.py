@@ -24,7 +24,7 @@ from sonogym.ultrasound.ground_truth import bone_depth, true_depth
 from sonogym.ultrasound.kernels import FusedRenderer
 from sonogym.ultrasound.lines import Lines, trace_lines
 from sonogym.ultrasound.reference import decibels, display, render_reference
-from sonogym.ultrasound.requests import check_device, check_reach, check_request
+from sonogym.ultrasound.requests import FASTEST, check_device, check_reach, check_request
 from sonogym.ultrasound.scan_conversion import ScanConverter
 from sonogym.ultrasound.smooth import RULES
 from sonogym.ultrasound.transducer import Transducer, load_probe
@@ -81,6 +81,7 @@ class Renderer:
         """Everything that depends on the probe and the settings, and on no pose."""
         config, probe = self.config, self.transducer
         self.depth = config.depth or probe.depth
+        self._reach = FASTEST * self.depth + probe.width
         self.variants = tuple(
             probe.driven(frequency, focus)
             for frequency, focus in itertools.product(config.frequency_factors, config.focus_factors)
@@ -104,7 +105,7 @@ class Renderer:
         check_request(patient_from_probe, anatomy_index, params, counts, on_host)
         self._check_sampling(patient_from_probe, params)
         if on_host:
-            check_reach(self.voxels, anatomy_index, patient_from_probe, self._scanlines, self.depth)
+            check_reach(self.voxels, anatomy_index, patient_from_probe, self._reach)
         if len(self.variants) == 1 or params.variant is None:
             return self._render_variant(0, patient_from_probe, anatomy_index, params)
         order = params.variant.argsort(stable=True)

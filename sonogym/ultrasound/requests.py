@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from sonogym.anatomy.stack import VolumeStack
@@ -51,23 +51,20 @@ def check_request(
         _check_variant(params, counts[1])
 
 
-def check_reach(
-    voxels: VolumeStack,
-    index: Int[Tensor, " envs"],
-    pose: Pose,
-    scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
-    depth: float,
-) -> None:
-    """Raise :class:`InvalidInputError` where all lines of a pose miss the patient's voxels down to ``depth`` [m]."""
-    matrix = voxels.voxel_from_patient[index] @ pose.matrix().float()
-    origin = scanlines[0] @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
-    direction = scanlines[1] @ matrix[:, :3, :3].mT
-    hit = _crosses_box(origin, direction, voxels.shape[index], FASTEST * depth).any(-1)
-    if not bool(hit.all()):
-        missed = torch.nonzero(~hit).flatten().tolist()
+def check_reach(voxels: VolumeStack, index: Int[Tensor, " envs"], pose: Pose, reach: float) -> None:
+    """Raise :class:`InvalidInputError` where a probe is more than ``reach`` [m] away from the patient's voxels.
+
+    A probe nearer than that may look past them and see nothing: an environment at the end of a scan does.
+    """
+    matrix, top = voxels.voxel_from_patient[index].float(), (voxels.shape[index] - 1).float()
+    voxel = (matrix[:, :3, :3] @ pose.translation.float()[..., None])[..., 0] + matrix[:, :3, 3]
+    past = torch.maximum(-voxel, voxel - top).clamp_min(0.0)
+    away = past.norm(dim=-1) / matrix[:, 0, :3].norm(dim=-1)  # the grid is isotropic
+    if bool((away > reach).any()):
+        missed = torch.nonzero(away > reach).flatten().tolist()
         raise InvalidInputError(
-            f"patient_from_probe {_few(missed)} lies outside the patient: every scan line misses its volume "
-            "(poses are in metres, in the patient's RAS frame)"
+            f"patient_from_probe {_few(missed)} lies outside the patient: {float(away.max()):.3g} m from its volume, "
+            "where no scan line reaches it (poses are in metres, in the patient's RAS frame)"
         )
 
 
@@ -94,18 +91,6 @@ def _check_variant(params: RenderParams, count: int) -> None:
             f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
             f"focus_factors make variants"
         )
-
-
-def _crosses_box(
-    origin: Float[Tensor, "envs lines 3"], direction: Float[Tensor, "envs lines 3"], shape: Tensor, reach: float
-) -> Bool[Tensor, "envs lines"]:
-    """Whether each line meets its voxel grid (border voxels reach half a voxel out) within ``reach`` [m]: slab test."""
-    top = (shape.float() - 0.5)[:, None]
-    slope = torch.where(direction.abs() < 1e-9, 1e-9, direction)
-    first, second = (-0.5 - origin) / slope, (top - origin) / slope
-    enter: Float[Tensor, "envs lines"] = torch.minimum(first, second).amax(-1)
-    leave: Float[Tensor, "envs lines"] = torch.maximum(first, second).amin(-1)
-    return (enter <= leave) & (leave >= 0.0) & (enter <= reach)
 
 
 def _few(numbers: list[int]) -> str:
