@@ -14,6 +14,7 @@ from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import grids
 
+_CAST_STEP = 3e-3  # m along a ray: a fold of skin is wider
 SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
 NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
 
@@ -51,15 +52,16 @@ class Skin:
         self, origin: Float[Tensor, "*points 3"], direction: Float[Tensor, "*points 3"], reach: float = 0.4
     ) -> Float[Tensor, "*points 3"]:
         """Last skin crossing of rays from inside the body; raises :class:`InvalidInputError` where none is met."""
-        steps = torch.arange(0.0, reach, 1e-3)
-        line = origin[..., None, :] + steps[:, None] * direction[..., None, :]
-        inside = self.at(line) < 0
+        line = origin[..., None, :] + torch.arange(0.0, reach, _CAST_STEP)[:, None] * direction[..., None, :]
+        distance = self.at(line)
+        inside = distance < 0
         if not bool(inside.any(-1).all()):
             raise InvalidInputError(f"no skin is met within {reach} m of {origin.tolist()} along {direction.tolist()}")
-        last = inside.shape[-1] - 1 - inside.flip(-1).int().argmax(-1)
-        return self.project(
-            torch.take_along_dim(line, last[..., None, None].expand(*last.shape, 1, 3), dim=-2)[..., 0, :]
-        )
+        last = (inside.shape[-1] - 1 - inside.flip(-1).int().argmax(-1))[..., None]
+        near = torch.take_along_dim(distance, last, -1)
+        far = torch.take_along_dim(distance, (last + 1).clamp_max(inside.shape[-1] - 1), -1)
+        share = (near / torch.where(far > near, near - far, -1.0)).clamp(0.0, 1.0)
+        return self.project(origin + (last + share) * _CAST_STEP * direction, iterations=2)
 
 
 def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor, "4 4"]) -> Skin:
