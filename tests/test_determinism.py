@@ -27,7 +27,7 @@ LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "downshift"), 
 VARIED = ("gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "variant")
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
-    "two planes": ("C5-2v", {"planes": 2}, ()),
+    "five planes": ("C5-2v", {"planes": 5}, ()),
     "three planes": ("L11-5v", {"planes": 3, **NARROW}, ()),
     **{f"no {name}": ("L11-5v", {name: False, **NARROW}, ()) for name in BARE},
     "bare": ("P4-2v", BARE, ()),

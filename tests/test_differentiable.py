@@ -192,3 +192,17 @@ def test_gradients_through_the_nearest_voxel_are_refused(body):
     params = dataclasses.replace(RenderParams.default(1), gain=torch.zeros(1, requires_grad=True))
     with pytest.raises(InvalidInputError, match="trilinear"):
         Renderer([body], "C5-2v", RenderConfig(**SMALL)).render(base_pose(), torch.tensor([0]), params)
+
+
+def test_settings_that_change_the_way_tissue_is_read_take_hold_in_a_renderer_made_from_another():
+    """``with_config`` once kept the kernel and the nearest voxel."""
+    from sonogym.anatomy.phantoms import cyst, phantom_pose
+    from sonogym.ultrasound.frame import RenderConfig
+    from sonogym.ultrasound.renderer import Renderer
+
+    config = RenderConfig(lines=16, samples=32, pitch=2e-3, outputs=("decibels",))
+    plain = Renderer([cyst(spacing=2e-3)], "C5-2v", config)
+    smooth = plain.with_config(dataclasses.replace(config, sampling="trilinear", speckle=False))
+    pose, index = phantom_pose().unsqueeze(0), torch.zeros(1, dtype=torch.int64)
+    assert smooth.backend == "reference"
+    assert not torch.equal(smooth.render(pose, index).beam, plain.render(pose, index).beam)

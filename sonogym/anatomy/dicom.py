@@ -74,7 +74,7 @@ def _pick(found: dict[str, list[Any]], folder: Path, series: str | None) -> list
         chosen = [uid for uid in found if uid.endswith(series)]
         if len(chosen) != 1:
             raise unknown_name(f"series in {folder}", series, found)
-        return found[chosen[0]]
+        found = {chosen[0]: found[chosen[0]]}
     whole = {uid: slices for uid, slices in found.items() if len(slices) >= _FEWEST}
     if len(whole) == 1:
         return next(iter(whole.values()))

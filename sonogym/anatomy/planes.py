@@ -69,30 +69,42 @@ def skin_pose(
     outward: Float[Tensor, "*targets 3"],
     lateral: Float[Tensor, "*targets 3"],
 ) -> Pose:
-    """Probe on the skin whose image plane holds ``target`` [m], near where a ray along ``outward`` leaves the body.
+    """Probe on the skin that has ``target`` [m] in the middle of its image, near a ray from it along ``outward``.
 
     The probe keeps to the skin's normal, which seldom points at what lies under it (on a supine back it may miss a
-    vertebra by 7 cm). So the ray is tilted within the plane of ``outward`` and the elevation axis, by the least angle
-    that brings the target into the image plane; where none within 40 degrees does, by the one that comes closest.
-    ``lateral`` is the wanted image axis.
+    vertebra by 7 cm). So the ray is tilted towards the elevation axis, by the least angle that brings the target into
+    the image plane, then across it towards the image's middle, and once more; where no tilt within 40 degrees does,
+    by the one that comes closest. ``lateral`` is the wanted image axis.
     """
-    outward, lateral = outward / outward.norm(dim=-1, keepdim=True), lateral.expand(outward.shape)
-    ahead = torch.linalg.cross(lateral, outward)
+    ray = outward / outward.norm(dim=-1, keepdim=True)
+    for axis in (1, 0, 1):
+        ray = _aimed(skin, target, ray, lateral, axis)
+    return _pose(skin, target, ray, lateral)
+
+
+def _pose(skin: Skin, target: Tensor, ray: Float[Tensor, "*rays 3"], lateral: Tensor) -> Pose:
+    origin = skin.cast(target.float().expand(ray.shape), ray)
+    return Pose.from_axes(lateral.expand(ray.shape), -skin.normal(origin), origin)
+
+
+def _aimed(skin: Skin, target: Tensor, ray: Tensor, lateral: Tensor, axis: int) -> Float[Tensor, "*targets 3"]:
+    """The ray tilted least so that the target's coordinate ``axis`` in the probe frame is 0."""
+    ahead = torch.linalg.cross(lateral.expand(ray.shape), ray)
     ahead = ahead / ahead.norm(dim=-1, keepdim=True)
+    side = ahead if axis == 1 else torch.linalg.cross(ray, ahead)
 
-    def aimed(tilt: Tensor) -> tuple[Pose, Tensor]:
-        """Pose for a tilt of the ray [rad], and how far the target lies off its image plane [m]."""
-        direction = tilt.cos()[..., None] * outward + tilt.sin()[..., None] * ahead
-        origin = skin.cast(target.float().expand(direction.shape), direction)
-        pose = Pose.from_axes(lateral.expand(direction.shape), -skin.normal(origin), origin)
-        return pose, pose.inverse().apply(target.expand(direction.shape))[..., 1]
+    def tilted(tilt: Tensor) -> Tensor:
+        return tilt.cos()[..., None] * ray + tilt.sin()[..., None] * side
 
-    shape = target.shape[:-1]
-    tilt = torch.zeros(shape)
+    def miss(tilt: Tensor) -> Tensor:
+        pose = _pose(skin, target, tilted(tilt), lateral)
+        return pose.inverse().apply(target.expand(pose.translation.shape))[..., axis]
+
+    tilt = torch.zeros(target.shape[:-1])
     for reach in (_MOST_TILT, 2.0 * _MOST_TILT / (_TILTS - 1)):
-        tilts = tilt + torch.linspace(-reach, reach, _TILTS).reshape(-1, *(1 for _ in shape))
-        tilt = _least_crossing(tilts, aimed(tilts)[1])
-    return aimed(tilt)[0]
+        tilts = tilt + torch.linspace(-reach, reach, _TILTS).reshape(-1, *(1 for _ in tilt.shape))
+        tilt = _least_crossing(tilts, miss(tilts))
+    return tilted(tilt)
 
 
 def _least_crossing(tilts: Float[Tensor, "tilts *targets"], miss: Float[Tensor, "tilts *targets"]) -> Tensor:

@@ -89,6 +89,10 @@ class Pose:
         """The poses picked along the batch."""
         return Pose(self.quaternion[index], self.translation[index])  # type: ignore[index]
 
+    def to(self, device: torch.device | str) -> Pose:
+        """The pose on ``device``."""
+        return Pose(self.quaternion.to(device), self.translation.to(device))
+
     def unsqueeze(self, dim: int) -> Pose:
         """A batch dimension of length one put in at ``dim`` (counted over the batch; negative from its end)."""
         at = dim if dim >= 0 else dim - 1

@@ -50,6 +50,7 @@ class Sweep:
 
     def poses(self, patient_from_probe: Pose) -> Pose:
         """The pose (planes,) of each plane, ``patient_from_probe`` () being that of the middle."""
+        patient_from_probe = patient_from_probe.to("cpu")
         step = torch.zeros(self.planes, 3)
         quaternion = patient_from_probe.quaternion.expand(self.planes, 4)
         translation = patient_from_probe.translation.expand(self.planes, 3)
@@ -98,7 +99,7 @@ def acquire(
     assert extent is not None
     place = _block if sweep.spacing else _fan
     voxels, axes = place(images, sweep, extent)
-    matrix = patient_from_probe.matrix().double() @ axes
+    matrix = patient_from_probe.to("cpu").matrix().double() @ axes
     return Acquisition(images=images, poses=poses, extent=extent, volume=Volume(voxels[None], matrix))
 
 

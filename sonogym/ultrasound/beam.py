@@ -41,8 +41,8 @@ class BeamTables:
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
     weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``refraction`` whether lines
-    bend; ``paths`` of late echoes.
+    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
+    downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -66,6 +66,7 @@ class BeamTables:
     texture: Float[Tensor, "256"]
     reference: float
     paths: LongPaths
+    gain: Float[Tensor, " samples"]
     refraction: bool
 
     def to(self, target: torch.device | torch.dtype) -> BeamTables:
@@ -98,8 +99,8 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     lateral, radius = _half_kernels(width, pitch, config.lines)
     spread = _spread(axial, lateral)
     row = _row_scales(lateral, pitch, lattice, NOISE_LEVEL / spread if config.noise else 0.0 * spread)
-    if config.downshift:
-        row[:, :2] *= level_gain(transducer, ranges)[:, None]
+    gain = level_gain(transducer, ranges) if config.downshift else torch.ones_like(ranges)
+    row[:, :2] *= gain[:, None]
     elevation, plane = _planes(transducer, ranges, config.planes)
     share, ones = (present * _plane_power(elevation, plane[:, 1], lattice)).rsqrt(), torch.ones_like(ranges)
     aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
@@ -128,6 +129,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
         reference=display_reference(transducer),
         paths=long_paths(transducer, config, ranges, pulse, spread),
+        gain=gain,
         refraction=config.refraction,
     )
 

@@ -48,7 +48,7 @@ class CompoundRenderer:
             )
         if len(renderer.variants) > 1:
             raise InvalidInputError(f"compounding takes one beam, got {len(renderer.variants)} variants of it")
-        _check_angles(renderer.transducer, angles)
+        _check_angles(renderer.variants[0], angles)
         self.angles = tuple(angles)
         self.config, self.transducer, self.bodies = renderer.config, renderer.transducer, renderer.bodies
         outputs = tuple({*renderer.config.outputs, "envelope"} - {"image"})
@@ -72,7 +72,7 @@ class CompoundRenderer:
 
     def _frame(self, mean: Float[Tensor, "envs samples lines"], view: Frame, params: RenderParams) -> Frame:
         """The display law on the mean of amplified envelopes."""
-        reference = 20.0 * math.log10(display_reference(self.transducer))
+        reference = 20.0 * math.log10(display_reference(self._plain.variants[0]))
         decibels = 20.0 * torch.log10(mean.clamp_min(_TINY)) + params.gain[:, None, None].to(mean) - reference
         dynamic_range = params.dynamic_range[:, None, None].to(mean)
         beam = to_bytes(log_compress(decibels / dynamic_range, 1.0))[:, None]
@@ -123,7 +123,7 @@ class _Resampling:
 
 def _amplification(view: Renderer, ranges: Tensor, params: RenderParams) -> Float[Tensor, "envs samples 1"]:
     slope = params.tgc.to(ranges)[:, None] * _TGC_UNIT
-    gain = torch.stack([tgc_decibels(ranges, view.transducer.center_frequency, float(one)) for one in slope])
+    gain = tgc_decibels(slope * ranges, view.variants[0].center_frequency, 1.0)
     return (10.0 ** (gain / 20.0))[..., None]
 
 

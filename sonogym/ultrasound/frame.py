@@ -81,6 +81,8 @@ class RenderConfig:
         require_between("lines", self.lines, 8, 4096)
         require_between("samples", self.samples, 16, 8192)
         require_between("planes", self.planes, 1, 9)
+        if self.planes % 2 == 0:
+            raise InvalidInputError(f"planes must be odd, so that one lies in the image plane, got {self.planes}")
         require_between("pitch", self.pitch, 2e-4, 4e-3, "m", "millimetres?")
         if self.depth is not None:
             require_between("depth", self.depth, 5e-3, 0.30, "m", "millimetres?")
@@ -161,6 +163,15 @@ class RenderParams:
             raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
         if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
             raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
+
+    def to(self, device: torch.device) -> RenderParams:
+        """The parameters on ``device``."""
+        if self.gain.device == device:
+            return self
+        moved: dict[str, Any] = {
+            name: value if value is None else value.to(device) for name, value in vars(self).items()
+        }
+        return RenderParams(**moved)
 
     def __getitem__(self, rows: Int[Tensor, " picked"] | slice) -> RenderParams:
         """The parameters of some environments."""

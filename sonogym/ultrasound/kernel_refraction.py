@@ -26,7 +26,7 @@ def bend_line(line, rays, place, normal, ratio):
     length, slope = math.sqrt(da * da + db * db + dc * dc), math.sqrt(ga * ga + gb * gb + gc * gc)
     along = (da * ga + db * gb + dc * gc) / (length * slope)
     cosine2 = _1 - ratio * ratio * (_1 - along * along)
-    if abs(ratio - _1) <= _SMALLEST or cosine2 <= _0:
+    if abs(ratio - _1) <= _SMALLEST or cosine2 <= _0 or along == _0:
         return
     share = (math.copysign(math.sqrt(cosine2), along) - ratio * along) * length / slope
     for axis, before, across in ((0, da, ga), (1, db, gb), (2, dc, gc)):

@@ -14,7 +14,7 @@ def bend(
 ) -> Float[Tensor, "points 3"]:
     """Directions behind interfaces: u' = q u + (sign(u.n) cos tt - q u.n) n, sin tt = q sin ti, q = c2 / c1.
 
-    Lengths are kept. A line goes straight on where ``normal`` is zero, where the speeds differ by less than
+    Lengths are kept. A line goes straight on where ``normal`` is zero or across it, where the speeds differ less than
     ``SMALLEST_CHANGE``, and where all sound is reflected.
     """
     length = direction.norm(dim=-1, keepdim=True)
@@ -22,7 +22,7 @@ def bend(
     u, n = direction / length, normal / slope.clamp_min(1e-12)[:, None]
     along = (u * n).sum(-1)
     cosine2 = 1.0 - ratio.square() * (1.0 - along.square())
-    bends = ((ratio - 1.0).abs() > SMALLEST_CHANGE) & (cosine2 > 0.0) & (slope > 0.0)
+    bends = ((ratio - 1.0).abs() > SMALLEST_CHANGE) & (cosine2 > 0.0) & (along != 0.0)
     share = along.sign() * torch.where(bends, cosine2, torch.ones_like(cosine2)).sqrt() - ratio * along
     turned = length * (ratio[:, None] * u + share[:, None] * n)
     return torch.where(bends[:, None], turned, direction)

@@ -53,9 +53,7 @@ class Renderer:
     ) -> None:
         self.config = config or RenderConfig()
         self.device = check_device(device)
-        self.backend = _backend(self.config, self.device)
         self._table = load_acoustics_table(tissues)
-        self._rule = RULES[self.config.sampling, self.config.speckle]
         probe = load_probe(probe) if isinstance(probe, str) else probe
         self.transducer = replace(probe, steering=self.config.steering)
         baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
@@ -80,6 +78,8 @@ class Renderer:
     def _build(self) -> None:
         """Everything that depends on the probe and the settings, and on no pose."""
         config, probe = self.config, self.transducer
+        self.backend = _backend(config, self.device)
+        self._rule = RULES[config.sampling, config.speckle]
         self.depth = config.depth or probe.depth
         self._reach = FASTEST * self.depth + probe.width
         self.variants = tuple(
@@ -99,14 +99,15 @@ class Renderer:
     ) -> Frame:
         """Frames of ``patient_from_probe`` (envs,) in the patients that ``anatomy_index`` (envs,) picks."""
         envs = len(anatomy_index)
-        params = params or RenderParams.default(envs)
+        params = (params or RenderParams.default(envs)).to(self.device)
+        patient_from_probe, anatomy_index = patient_from_probe.to(self.device), anatomy_index.to(self.device)
         on_host = self.device.type == "cpu"
         counts = (len(self.bodies), len(self.variants))
         check_request(patient_from_probe, anatomy_index, params, counts, on_host)
         self._check_sampling(patient_from_probe, params)
         if on_host:
             check_reach(self.voxels, anatomy_index, patient_from_probe, self._reach)
-        if len(self.variants) == 1 or params.variant is None:
+        if len(self.variants) == 1 or params.variant is None or not envs:
             return self._render_variant(0, patient_from_probe, anatomy_index, params)
         order = params.variant.argsort(stable=True)
         groups = enumerate(order.split(params.variant.bincount().tolist()))
@@ -180,7 +181,9 @@ class Renderer:
         return Frame(
             beam=beam,
             depth=self._tables[0].ranges,
-            line_position=self._scanlines[0][:, 0] if linear else self.transducer.angles(self.config.lines),
+            line_position=self._scanlines[0][:, 0]
+            if linear
+            else self.transducer.angles(self.config.lines).to(self.device),
             image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
             **kept,

@@ -48,6 +48,9 @@ def check_request(
         raise InvalidInputError(f"render parameters are for {len(params.gain)} environments, poses for {envs}")
     if on_host and envs:
         _check_values(pose, index, counts[0])
+        for name in ("gain", "tgc"):
+            if not bool(getattr(params, name).isfinite().all()):
+                raise InvalidInputError(f"{name} holds NaN or infinity: {getattr(params, name).tolist()}")
         _check_variant(params, counts[1])
 
 

@@ -55,7 +55,7 @@ class SmoothPlane(Plane):
         upper = (held - base)[:, None]
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
         start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
-        word = self.voxels[start[:, None] + (lines.stride @ bits.T)[..., None]]
+        word = self.voxels[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], word[..., 0].long()].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[word[..., 3].long()]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
@@ -105,7 +105,7 @@ class ExpectedPlane(SmoothPlane):
         return torch.zeros_like(self.lines.coupling).expand(2, -1, -1)
 
     def _scatter(self, k: int, place: Tensor, amplitude: Tensor, scale: Tensor) -> Float[Tensor, "2 envs lines"]:
-        power = (self.tables.plane[self.number, 1] * amplitude).square()
+        power = (self.tables.gain[k] * self.tables.plane[self.number, 1] * amplitude).square()
         return torch.stack((power, torch.zeros_like(power)))
 
 
