@@ -181,5 +181,5 @@ def test_plate_is_as_bright_on_the_outermost_lines(backend):
         layers((DEPTH,), (Tissue.FLUID, Tissue.BLOOD), **GRID), samples=400, backend=backend, **VIEW
     )
     rows = rows_between(depth, DEPTH - 3e-3, DEPTH + 3e-3)
-    heights = values[0, rows].max(axis=0)
-    assert heights == pytest.approx(np.median(heights), rel=0.03)
+    heights = values[0, rows].max(axis=0)  # the diffuse part scatters them by some per cent; mirrored edges give 1.4
+    assert heights == pytest.approx(np.median(heights), rel=0.12)

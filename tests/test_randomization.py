@@ -101,7 +101,7 @@ def test_draw_of_an_environment_depends_on_no_other(bodies):
     start = region(simulator(bodies), 2)
     many, alone = WIDE.draw(streams(8), start), WIDE.draw(streams(1, first=5), start)
     for name, value in vars(alone.image).items():
-        assert torch.equal(value[0], getattr(many.image, name)[5]), name
+        assert value is None or torch.equal(value[0], getattr(many.image, name)[5]), name
     assert torch.equal(alone.start.translation[0], many.start.translation[5])
 
 
