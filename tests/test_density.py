@@ -1,7 +1,4 @@
-"""The CT modulates the echogenicity within a tissue, and only that.
-
-Mutations seen to fail: the gain halved; the median replaced by the table's HU; HU of the neighbouring tissue let in.
-"""
+"""The CT modulates the echogenicity within a tissue, and only that."""
 
 from dataclasses import replace
 

@@ -1,7 +1,4 @@
-"""A patient made of labels alone: the usual HU of each tissue, fat and muscle by depth.
-
-Mutations seen to fail: fat and muscle exchanged; the wall's depth doubled; the body's end taken from the labels' box.
-"""
+"""A patient made of labels alone: the usual HU of each tissue, fat and muscle by depth."""
 
 import anatomy_fixtures as trunk
 import numpy as np

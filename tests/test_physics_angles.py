@@ -2,7 +2,6 @@
 
 The law itself holds to 1 % (test_physics_interface); here the angle comes from the voxels, and is off by a degree or
 two: within 2.5 % to 40 degrees, more only where R rises steeply towards the critical angle.
-Mutations seen to fail: cosine of the angle squared; speeds exchanged in Snell's law.
 """
 
 import math

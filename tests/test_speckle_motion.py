@@ -3,7 +3,7 @@
 Where the cheap lookup (linear along the beam, nearest across) holds: V18 for lines along a voxel axis with
 dr <= .2 pulse widths on a lattice of .25-.33 of it; V29 where elevation planes lie closer than two thirds of a
 lattice cell.
-Mutations seen to fail: V6: planes taken as independent (+1.5 dB with 9 planes); V29: lattice of 1 mm (-15.1 %).
+Mutations seen to fail: V6: planes taken as independent (+1.5 dB with 9 planes).
 """
 
 import numpy as np

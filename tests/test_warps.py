@@ -1,7 +1,4 @@
-"""Deformed patients: one-to-one, carried landmarks, named seeds.
-
-Mutations seen to fail: landmarks moved by the inverse; one squaring less; skin distance not divided by its slope.
-"""
+"""Deformed patients: one-to-one, carried landmarks, named seeds."""
 
 import numpy as np
 import pytest
