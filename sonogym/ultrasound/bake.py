@@ -29,7 +29,6 @@ from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_bytes
 
 VERSION = 4  # of what :func:`bake` writes; part of the cache key
-CHANNELS = ("label", "order", "sharp_order", "texture")
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined

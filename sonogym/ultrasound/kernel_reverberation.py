@@ -16,7 +16,7 @@ from sonogym.ultrasound.long_paths import PEAKS
 from sonogym.ultrasound.speckle import HAZE_SALT
 
 _HAZE = np.uint32(HAZE_SALT)
-_0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
+_0, _HALF, _2 = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 _QUARTER = np.float32(0.25)
 
 

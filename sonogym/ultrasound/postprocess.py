@@ -7,7 +7,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 TGC_ABDOMEN = 0.6e-4  # dB/(m Hz), that is .6 dB/cm/MHz (design)
-TGC_SPINE = 0.85e-4  # dB/(m Hz) (design)
 TGC_CAP = 80.0  # dB
 DYNAMIC_RANGE = 60.0  # dB
 REFERENCE_LEVEL = -28.0  # dB: where liver at the focus is displayed below white (design)

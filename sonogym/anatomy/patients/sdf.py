@@ -118,14 +118,6 @@ class Grid:
         return part, (x, y, z)
 
 
-def field_of(grid: Grid, rows: np.ndarray) -> tuple[np.ndarray, Grid, tuple[slice, slice, slice]]:
-    """Distance [mm] to the smooth union of all rows on the smallest box of the grid that holds them."""
-    part, where = grid.box(*bounds(rows))
-    field = np.full(part.shape, FAR, dtype=np.float32)
-    unite(field, np.array(part.corner), part.spacing, rows)
-    return field, part, where
-
-
 @njit(cache=True, inline="always", fastmath=True)
 @no_type_check
 def _distance(dx, dy, dz, w, length, u, v, row):
