@@ -31,12 +31,12 @@ def nearest(
 
 
 def trilinear(
-    flat: Float[Tensor, " voxels"],
+    flat: Float[Tensor, "voxels *channels"],
     offset: Int[Tensor, "*points"],
     shape: Int[Tensor, "*points 3"],
     voxel: Float[Tensor, "*points 3"],
-) -> Float[Tensor, "*points"]:
-    """Trilinear interpolation of one channel at points in voxel units, clamped to the grid's border."""
+) -> Float[Tensor, "*points *channels"]:
+    """Trilinear interpolation at points in voxel units, clamped to the grid's border."""
     voxel = torch.minimum(voxel.clamp_min(0.0), (shape - 1).to(voxel.dtype))
     base = torch.minimum(voxel.floor().long(), (shape - 2).clamp_min(0))
     weight = voxel - base
@@ -44,8 +44,8 @@ def trilinear(
     step = torch.where(shape > 1, stride, torch.zeros_like(stride))
     start = offset + (base * stride).sum(-1)
     index = start[..., None] + (step[..., None, :] * _CORNERS.to(step.device)).sum(-1)
-    value = flat[index].to(weight.dtype).unflatten(-1, (2, 2, 2))
+    value = flat[index].to(weight.dtype).unflatten(weight.ndim - 1, (2, 2, 2))
     for axis in range(3):
         low, high = value.unbind(weight.ndim - 1)
-        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (2 - axis))])
+        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (1 + flat.ndim - axis))])
     return value
