@@ -80,7 +80,9 @@ def _landmarks(anatomy: Anatomy) -> Iterator[Check]:
     if not anatomy.landmarks:
         yield Check("landmarks", WARNING, "none: no standard plane can be used")
         return
-    yield _judged("landmarks", not out, f"{len(anatomy.landmarks)} inside the body" if not out else f"outside: {', '.join(out)}")
+    yield _judged(
+        "landmarks", not out, f"{len(anatomy.landmarks)} inside the body" if not out else f"outside: {', '.join(out)}"
+    )
     bone = np.isin(anatomy.labels.voxels[0].numpy(), BONE)
     to_bone = ndimage.distance_transform_edt(~bone, sampling=anatomy.labels.spacing)
     spine = [name for name in anatomy.landmarks if name.startswith("vertebra_")]

@@ -75,33 +75,43 @@ def import_ct(
     for key in landmarks or {}:
         if key not in KINDS:
             raise unknown_name("landmark", key, KINDS)
-    structures = read_structures(labels, label_table) if labels else None
-    scan = _scan(ct, structures, series)
-    if structures is not None:
-        _require_same_grid(scan, structures, ct, labels)
-        if ct is not None:
-            require_same_way_round(structures.ids.voxels[0].numpy(), structures.names, scan.volume.voxels[0].numpy())
+    scan, structures = _read(ct, labels, label_table, series)
     if heights is not None:
         scan, structures = _between(scan, structures, heights)
+    if scan is None:
+        scan = _synthesised(structures)
     anatomy = _assemble(scan, structures, spacing, dict(landmarks or {}), name or out.name, _source(ct, labels))
     _write(anatomy, out)
     return anatomy
 
 
-def _scan(ct: Path | None, structures: Structures | None, series: str | None) -> Scan:
-    if ct is not None:
-        return read_ct(ct, series)
-    if structures is None:
-        raise InvalidInputError("nothing to import: give a CT, labels, or both")
-    return synthesise_ct(structures)
+def _read(
+    ct: Path | None, labels: Path | None, label_table: str, series: str | None
+) -> tuple[Scan | None, Structures | None]:
+    """Both as they are stored, which must be one scan the same way round."""
+    structures = read_structures(labels, label_table) if labels else None
+    scan = read_ct(ct, series) if ct is not None else None
+    if scan is not None and structures is not None:
+        _require_same_grid(scan, structures, ct, labels)
+        require_same_way_round(structures.ids.voxels[0].numpy(), structures.names, scan.volume.voxels[0].numpy())
+    return scan, structures
 
 
-def _between(scan: Scan, structures: Structures | None, heights: tuple[float, float]) -> tuple[Scan, Structures | None]:
-    volume, kept = between(scan.volume, *heights)
-    scan = replace(scan, volume=volume, outside=scan.outside[:, :, kept])
+def _between(
+    scan: Scan | None, structures: Structures | None, heights: tuple[float, float]
+) -> tuple[Scan | None, Structures | None]:
+    if scan is not None:
+        volume, kept = between(scan.volume, *heights)
+        scan = replace(scan, volume=volume, outside=scan.outside[:, :, kept])
     if structures is not None:
         structures = replace(structures, ids=between(structures.ids, *heights)[0])
     return scan, structures
+
+
+def _synthesised(structures: Structures | None) -> Scan:
+    if structures is None:
+        raise InvalidInputError("nothing to import: give a CT, labels, or both")
+    return synthesise_ct(structures)
 
 
 def _source(ct: Path | None, labels: Path | None) -> dict[str, Any]:
