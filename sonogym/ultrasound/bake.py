@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -47,6 +48,11 @@ class AcousticAnatomy(Body):
     """
 
     voxels: Volume
+
+    @functools.cached_property
+    def tissues(self) -> Volume:
+        """The channel of tissue ids."""
+        return Volume(self.voxels.voxels[:1], self.voxels.patient_from_voxel)
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:
