@@ -1,5 +1,5 @@
 """Where the patient lies. Mutations seen to fail: the head to -y, up along the probe instead of against it, the bed at
-the grid's border, the mean over patients instead of starts."""
+the grid's border, the first start instead of their mean."""
 
 import pytest
 import torch
