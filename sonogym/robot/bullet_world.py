@@ -48,7 +48,7 @@ class BulletConfig:
 
 @dataclass(frozen=True)
 class Moved:
-    """Joints [rad, rad/s] after a move, the largest torque [N m] each motor took, and the pairs that touched."""
+    """Joints [rad, rad/s] and motors' torques [N m] at the end of a move, and the pairs that touched during it."""
 
     position: np.ndarray
     velocity: np.ndarray
@@ -104,30 +104,28 @@ class BulletWorld:
     def move(
         self, target: Sequence[float], period: float, wrench: Sequence[float] | None, point: Sequence[float]
     ) -> Moved:
-        """Drive the joints to ``target`` [rad] over ``period`` [s].
+        """Drive the joints to ``target`` [rad] over ``period`` [s], along a straight line as far as torques allow.
 
-        ``wrench`` [N, N m] acts on the head at ``point`` [m], all in the axes of the base. The motors follow a straight line in the joints with its speed, as far as their torques allow.
+        ``wrench`` [N, N m] acts on the head at ``point`` [m], all in the axes of the base.
         """
         steps = max(round(period / self.config.substep), 1)
-        start = np.array([self._state(joint)[0] for joint in self.joints])
+        states = self.bullet.getJointStates(self.robot, self.joints, physicsClientId=self.client)
+        start = np.array([state[0] for state in states])
         way = (np.asarray(target) - start) / steps
         self.bullet.setPhysicsEngineParameter(fixedTimeStep=period / steps, physicsClientId=self.client)
-        torque, touched = np.zeros(len(self.joints)), set()
+        touched: set[str] = set()
         for step in range(steps):
             self._drive(start + step * way, way * (steps / period))  # where it should be now, and how fast from here
             self._load(wrench, point)
             self.bullet.stepSimulation(physicsClientId=self.client)
-            torque = np.maximum(torque, [abs(self._state(joint)[3]) for joint in self.joints])
             touched |= self._touched()
-        states = np.array([self._state(joint)[:2] for joint in self.joints])
-        return Moved(states[:, 0], states[:, 1], torque, tuple(sorted(touched)))
+        states = self.bullet.getJointStates(self.robot, self.joints, physicsClientId=self.client)
+        position, velocity, torque = (np.array([state[at] for state in states]) for at in (0, 1, 3))
+        return Moved(position, velocity, torque, tuple(sorted(touched)))
 
     def close(self) -> None:
         """Give the world's memory back; it cannot be used afterwards."""
         self._finalizer()
-
-    def _state(self, joint: int) -> Any:
-        return self.bullet.getJointState(self.robot, joint, physicsClientId=self.client)
 
     def _drive(self, position: np.ndarray, velocity: np.ndarray) -> None:
         count = len(self.joints)
@@ -151,10 +149,10 @@ class BulletWorld:
         self.bullet.applyExternalTorque(self.robot, self.head, wrench[3:], world, physicsClientId=self.client)
 
     def _touched(self) -> set[str]:
-        """Pairs of which one is a link of the arm that overlap by more than ``touch``."""
+        """Pairs with a link of the arm that push one another or overlap by more than ``touch``."""
         names = set()
         for point in self.bullet.getContactPoints(bodyA=self.robot, physicsClientId=self.client):
-            if point[8] < -self.config.touch:
+            if point[8] < -self.config.touch or point[9] > 0.0:  # distance [m], normal force [N]
                 one, other = point[3], point[4]
                 partner = {self.patient: "patient", self.bed: "bed"}.get(point[2]) or self.links.get(other, "itself")
                 names.add(f"{self.links[one]} with {partner}")
