@@ -19,6 +19,7 @@ from sonogym.robot.arm import load_arm
 from sonogym.robot.bullet import BulletArm
 from sonogym.robot.bullet_meshes import WALL, head_mesh, skin_mesh
 from sonogym.robot.bullet_world import BulletConfig, BulletWorld
+from sonogym.robot.inverse_kinematics import InverseKinematics
 from sonogym.robot.placement import lay
 from sonogym.robot.robot import BlockReason, KinematicArm
 from sonogym.ultrasound.transducer import load_probe
@@ -53,7 +54,7 @@ def made(name, tool="probe", change=None, config=None):
     arm = arm if change is None else dataclasses.replace(arm, chain=dataclasses.replace(arm.chain, **change(arm.chain)))
     start = batch(on_the_back())
     placement = lay(SKIN, start[:, None], arm)
-    planner = KinematicArm.among(arm, placement.base_from_patient @ start)
+    planner = KinematicArm.among(arm, placement.base_from_patient @ start, InverseKinematics(starts=3))
     head = PROBE if tool == "probe" else None
     return BulletArm(
         planner=planner,
@@ -183,15 +184,15 @@ def test_head_sinks_into_the_skin_without_bullets_force(robot):
 
 def test_folded_arm_touches_itself_and_a_low_one_the_bed(robot):
     world = robot.world(0)
-    assert world.touching() == () or world.place(robot.arm.home.tolist()) is None
+    world.place(robot.arm.home.tolist())
+    assert world.touching() == ()
     folded = robot.arm.chain.lower.clone() if robot.arm.name == "franka_panda" else robot.arm.chain.upper.clone()
     folded[0] = math.pi / 2  # away from the patient
     world.place((0.995 * folded).tolist())
     pairs = world.touching()
     assert pairs
     low = robot.arm.home.clone()
-    low[1] = 1.7
-    low[3] = -0.15
+    low[1], low[3] = 0.98 * robot.arm.chain.upper[1], -0.1
     world.place(low.tolist())
     assert any("bed" in pair or "patient" in pair for pair in world.touching())
 

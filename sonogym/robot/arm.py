@@ -24,9 +24,11 @@ from sonogym.robot.urdf import Urdf, read_urdf
 
 _ARM_KEYS = (
     "name", "package", "urdf", "base", "flange", "flange_offset_mm", "flange_rotation_deg", "joints", "speed_deg_s",
-    "torque_nm", "home_deg",
+    "torque_nm", "home_deg", "scan_at_mm", "lean_deg",
 )  # fmt: skip
-_OPTIONAL = ("package", "flange_offset_mm", "flange_rotation_deg", "speed_deg_s", "torque_nm")
+_OPTIONAL = (
+    "package", "flange_offset_mm", "flange_rotation_deg", "speed_deg_s", "torque_nm", "scan_at_mm", "lean_deg",
+)  # fmt: skip
 _TOOL_KEYS = (
     "name", "translation_mm", "rotation_deg", "capsule_start_mm", "capsule_end_mm", "capsule_radius_mm", "mass_kg",
     "cylinders_mm",
@@ -49,7 +51,8 @@ class Arm:
 
     ``model`` is the file's robot and ``flange`` the link that carries the ``tool``; ``flange_from_tool`` is the stated
     offset of the tool's frame; ``home`` [rad] the posture to fall back to; ``capsules`` enclose the links (float64 fit
-    of their collision shapes) and the tool.
+    of their collision shapes) and the tool. ``scan_at`` [m] is where in the base a scan is best reached (the file's, else
+    the tool's place at home); skin that is scanned off the flat should ``lean`` [rad] towards the base by so much.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Arm:
     flange_from_tool: Pose
     home: Float[Tensor, " joints"]
     capsules: Capsules
+    scan_at: Float[Tensor, " 3"]
+    lean: float = 0.0
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Arm:
         """The same arm on another device or in another precision."""
@@ -72,6 +77,7 @@ class Arm:
             flange_from_tool=tool,
             home=self.home.to(device, dtype),
             capsules=self.capsules.to(device, dtype),
+            scan_at=self.scan_at.to(device, dtype),
         )
 
     def frames(self, joint_position: Float[Tensor, "*batch joints"]) -> Frames:
@@ -127,15 +133,19 @@ def _load(name: str, tool: str, urdf: str | None) -> Arm:
     tool_table = _table(tool, "robots/tools", "tool", _TOOL_KEYS)
     flange_from_tool, capsules = _mount(tool_table, tool, chain, capsules)
     home = torch.deg2rad(_per_joint(table, "home_deg", chain, name))
+    chain = chain.with_tip(flange_from_tool)
+    at_home = chain.frames(home).tip.translation
     arm = Arm(
         name=table["name"],
         model=model,
         flange=table["flange"],
         tool=_tool(tool_table, tool),
-        chain=chain.with_tip(flange_from_tool),
+        chain=chain,
         flange_from_tool=flange_from_tool,
         home=home,
         capsules=capsules,
+        scan_at=_vector(table, "scan_at_mm", name) * 1e-3 if "scan_at_mm" in table else at_home,
+        lean=math.radians(_number(table, "lean_deg", 0.0, name)),
     )
     arm.require_posture(home)
     return arm
@@ -239,6 +249,13 @@ def _list(values: Any, count: int, key: str, source: str) -> Float[Tensor, " cou
     if not isinstance(values, list) or len(values) != count or not all(_is_number(value) for value in values):
         raise InvalidInputError(f"{key} of {source!r} must be {count} numbers, got {values!r}")
     return torch.tensor(values, dtype=torch.float64)
+
+
+def _number(table: Mapping[str, Any], key: str, default: float, source: str) -> float:
+    value = table.get(key, default)
+    if not _is_number(value):
+        raise InvalidInputError(f"{key} of {source!r} must be a number, got {value!r}")
+    return float(value)
 
 
 def _is_number(value: Any) -> bool:

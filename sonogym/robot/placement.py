@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +13,8 @@ from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose, so3
 from sonogym.robot.arm import Arm
 
-NEAREST = 0.5  # m before the base: closer in, the elbow folds (design)
-DROP, HIGHEST = 0.05, 0.2  # m below the home posture's tool, and above the base, that the probe is put down (design)
-_SIDEWAYS = 2.0  # a patient lies on the side for a probe whose axis leans over more than this (design)
+FLAT = math.radians(8.0)  # a probe this close to straight down finds the patient prone or supine (design)
+WEDGE = math.radians(45.0)  # else the patient is propped up in steps of this (design)
 _RIGHT, _ANTERIOR, _HEAD = torch.eye(3)
 
 
@@ -30,26 +30,26 @@ def lay(skin: VolumeStack, patient_from_probe: Pose, arm: Arm) -> Placement:
     """Patients on beds that run across the arm's x, the head towards +y, the probe where the arm can hold it.
 
     The mean of ``patient_from_probe`` (patients, starts) decides: prone for probes on the back, supine for those on the
-    belly, else on a side. Its origin comes below the place of the tool at home, at least ``NEAREST`` before the base.
-    The bed is a plane that touches the lowest point of the skin.
+    belly, else propped up by wedges so that the scanned skin leans towards the base by about ``arm.lean``. Its origin
+    comes to ``arm.scan_at``. The bed is a plane that touches the lowest point of the skin.
     """
     inward = so3.rotate(patient_from_probe.quaternion, _HEAD.expand(patient_from_probe.translation.shape))
-    up = -_closest_side(inward.mean(1))
+    up = _up(inward.mean(1), arm.lean)
     # the head to +y and ``up`` to +z; what is left points to x
     head = _HEAD.expand_as(up)
     turn = so3.from_matrix(torch.stack((torch.linalg.cross(head, up), head, up), dim=1))
-    home = arm.base_from_tool(arm.home).translation.float()
-    target = torch.stack((home[0].clamp_min(NEAREST), home[1], (home[2] - DROP).clamp_max(HIGHEST)))
-    origin = target - so3.rotate(turn, patient_from_probe.translation.mean(1).float())
+    origin = arm.scan_at.float() - so3.rotate(turn, patient_from_probe.translation.mean(1).float())
     lowest = torch.stack([_lowest(skin, at, side) for at, side in enumerate(up)])
     return Placement(Pose(turn, origin), origin[:, 2] + lowest)
 
 
-def _closest_side(inward: Float[Tensor, "patients 3"]) -> Float[Tensor, "patients 3"]:
-    """The patient's axis across the body, right or anterior with a sign, that the probe looks along most."""
-    side, front = inward[:, :1], inward[:, 1:2]
-    sideways = side.abs() > _SIDEWAYS * front.abs()
-    return torch.where(sideways, _RIGHT * side.sign(), torch.where(front >= 0, _ANTERIOR, -_ANTERIOR))
+def _up(inward: Float[Tensor, "patients 3"], lean: float) -> Float[Tensor, "patients 3"]:
+    """Which direction of the patient points up, for probes that look along ``inward``."""
+    around = torch.atan2(-inward[:, 0], -inward[:, 1])  # from anterior towards the patient's right
+    flat = (around / math.pi).round() * math.pi
+    propped = ((around - lean) / WEDGE).round() * WEDGE
+    around = torch.where((around - flat).abs() <= FLAT, flat, propped)
+    return around.sin()[:, None] * _RIGHT + around.cos()[:, None] * _ANTERIOR
 
 
 def _lowest(skin: VolumeStack, patient: int, up: Float[Tensor, "3"]) -> Float[Tensor, ""]:

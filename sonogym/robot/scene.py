@@ -30,7 +30,7 @@ class Fan:
 def draw_fan(picture: Picture, base_from_probe: Pose, fan: Fan, transparent: int) -> Picture:
     """``picture`` with the fan at ``base_from_probe`` (no batch axis), seen through the body ``transparent`` only.
 
-    A pixel's ray meets the plane y = 0 of the probe at depth t = -y_eye / y_ray; what other bodies stand before is hidden.
+    A pixel's ray meets the plane y = 0 of the probe at depth t = -y_eye / y_ray; what is behind another body is hidden.
     """
     turn = so3.to_matrix(base_from_probe.quaternion.double()).numpy()
     eye = (np.asarray(picture.camera.eye) - base_from_probe.translation.double().numpy()) @ turn
