@@ -23,10 +23,12 @@ from sonogym.robot.chain import Chain, Frames, chain_from_joints, rotation_from_
 from sonogym.robot.urdf import Urdf, read_urdf
 
 _ARM_KEYS = (
-    "name", "package", "urdf", "base", "flange", "flange_offset_mm", "joints", "speed_deg_s", "torque_nm", "home_deg",
-    "scan_at_mm", "lean_deg",
+    "name", "package", "urdf", "base", "flange", "flange_offset_mm", "flange_rotation_deg", "joints", "speed_deg_s",
+    "torque_nm", "home_deg", "scan_at_mm", "lean_deg",
 )  # fmt: skip
-_OPTIONAL = ("package", "flange_offset_mm", "speed_deg_s", "torque_nm", "scan_at_mm", "lean_deg")
+_OPTIONAL = (
+    "package", "flange_offset_mm", "flange_rotation_deg", "speed_deg_s", "torque_nm", "scan_at_mm", "lean_deg",
+)  # fmt: skip
 _TOOL_KEYS = (
     "name", "translation_mm", "rotation_deg", "capsule_start_mm", "capsule_end_mm", "capsule_radius_mm", "mass_kg",
     "cylinders_mm",
@@ -125,8 +127,8 @@ def _load(name: str, tool: str, urdf: str | None) -> Arm:
     chain, place = chain_from_joints(joints)
     _match_joints(table["joints"], chain, str(model.path))
     chain = _slowed(chain, table, name)
-    flange = _vector(table, "flange_offset_mm", name) * 1e-3
-    chain = chain.with_tip(Pose(_no_turn(), flange))
+    flange = Pose(_turn(table, "flange_rotation_deg", name), _vector(table, "flange_offset_mm", name) * 1e-3)
+    chain = chain.with_tip(flange)
     capsules = link_capsules(model, place)
     tool_table = _table(tool, "robots/tools", "tool", _TOOL_KEYS)
     flange_from_tool, capsules = _mount(tool_table, tool, chain, capsules)
@@ -151,9 +153,7 @@ def _load(name: str, tool: str, urdf: str | None) -> Arm:
 
 def _mount(table: Mapping[str, Any], source: str, chain: Chain, capsules: Capsules) -> tuple[Pose, Capsules]:
     """The tool's place on the flange, and the capsules with its own, whose ends are given in the flange's frame."""
-    roll, pitch, yaw = (math.radians(value) for value in _vector(table, "rotation_deg", source).tolist())
-    turn = so3.from_matrix(rotation_from_rpy((roll, pitch, yaw)))
-    flange_from_tool = Pose(turn, _vector(table, "translation_mm", source) * 1e-3)
+    flange_from_tool = Pose(_turn(table, "rotation_deg", source), _vector(table, "translation_mm", source) * 1e-3)
     if "capsule_radius_mm" not in table:
         return flange_from_tool, capsules
     radius = table["capsule_radius_mm"]
@@ -221,7 +221,7 @@ def _match_joints(names: list[str], chain: Chain, source: str) -> None:
 
 def _slowed(chain: Chain, table: Mapping[str, Any], source: str) -> Chain:
     """The lower of the URDF's and the file's joint speeds and torques."""
-    bounds = {}
+    bounds: dict[str, Any] = {}
     for name, key, unit in (("speed", "speed_deg_s", math.pi / 180.0), ("torque", "torque_nm", 1.0)):
         if key in table:
             bound = unit * _per_joint(table, key, chain, source)
@@ -233,6 +233,12 @@ def _slowed(chain: Chain, table: Mapping[str, Any], source: str) -> Chain:
 
 def _per_joint(table: Mapping[str, Any], key: str, chain: Chain, source: str) -> Float[Tensor, " joints"]:
     return _list(table[key], len(chain.joint_names), key, source)
+
+
+def _turn(table: Mapping[str, Any], key: str, source: str) -> Float[Tensor, " 4"]:
+    """Quaternion of fixed-axis angles [deg]."""
+    roll, pitch, yaw = (math.radians(value) for value in _vector(table, key, source).tolist())
+    return so3.from_matrix(rotation_from_rpy((roll, pitch, yaw)))
 
 
 def _vector(table: Mapping[str, Any], key: str, source: str) -> Float[Tensor, " 3"]:
@@ -254,7 +260,3 @@ def _number(table: Mapping[str, Any], key: str, default: float, source: str) -> 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _no_turn() -> Float[Tensor, " 4"]:
-    return torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)

@@ -15,7 +15,7 @@ from sonogym.ultrasound.transducer import Transducer
 SKIN_STEP = 3  # voxels of the skin's grid to a cell of the mesh: chords of 9 mm leave a 100 mm radius by .1 mm
 HEAD_LENGTH = 0.04  # m from the face back to the handle (design)
 WALL = 2e-3  # m of housing around the acoustic face (design)
-_ARC = 16  # vertices along a curved face
+_ARC = 17  # vertices along a curved face; odd: one is its apex
 
 
 def skin_mesh(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ def skin_mesh(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
     matrix = skin.distance.patient_from_voxel.double().numpy()
     points = (voxel.astype(np.float64) - SKIN_STEP) @ matrix[:3, :3].T + matrix[:3, 3]
     points = _onto_skin(skin, points, voxel, distance.shape)
-    mesh = trimesh.Trimesh(points, faces, process=True)
+    mesh = trimesh.Trimesh(points, faces, process=False)
     mesh.fix_normals()
     return np.asarray(mesh.vertices), np.asarray(mesh.faces)
 

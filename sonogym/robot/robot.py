@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.errors import InvalidInputError, require_between
-from sonogym.geometry import Pose, so3
+from sonogym.geometry import Pose
 from sonogym.robot.arm import Arm
 from sonogym.robot.inverse_kinematics import InverseKinematics, follow, pose_error, solve
 
@@ -26,6 +26,7 @@ class BlockReason(IntEnum):
     REACH = 1  # joint limits or a singularity are in the way
     SPEED = 2  # a joint is at its speed limit: the probe comes later
     COLLISION = 3  # a link would touch the patient, the bed or the arm itself
+    TORQUE = 4  # a motor is at its torque limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +135,7 @@ class KinematicArm:
         q = follow(self.arm, state.joint_position, base_from_probe, period, self.ik)
         velocity = (q - state.joint_position) / period
         reached = self.arm.base_from_tool(q)
-        left = pose_error(reached, base_from_probe)
-        far = left[:, :3].norm(dim=-1) > self.position_tolerance
-        blocked = far | (left[:, 3:].norm(dim=-1) > self.angle_tolerance)
+        blocked = self.misses(reached, base_from_probe)
         spent = (velocity.abs() >= _AT_SPEED_LIMIT * self.arm.chain.speed).any(-1)
         return RobotState(
             joint_position=q,
@@ -146,6 +145,12 @@ class KinematicArm:
             reason=torch.where(blocked, torch.where(spent, int(BlockReason.SPEED), int(BlockReason.REACH)), 0),
             anatomy_index=state.anatomy_index,
         )
+
+    def misses(self, reached: Pose, wanted: Pose) -> Bool[Tensor, " envs"]:
+        """Where a reached pose is farther from the wanted one than the tolerances."""
+        left = pose_error(reached, wanted)
+        far = left[:, :3].norm(dim=-1) > self.position_tolerance
+        return far | (left[:, 3:].norm(dim=-1) > self.angle_tolerance)
 
     def _nearest(self, base_from_probe: Pose) -> Int[Tensor, " envs"]:
         """The known posture whose probe is closest: |dp|^2 + (length x angle)^2, angle^2 about 8 (1 - |<q, q'>|)."""

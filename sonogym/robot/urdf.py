@@ -245,14 +245,14 @@ def _shape(element: ElementTree.Element, link: str, path: Path) -> Shape:
         raise InvalidInputError(f"{where} has no mesh, {', '.join(_PRIMITIVES)} in its <geometry>")
     if inner.tag == "mesh":
         scale = _numbers(inner, "scale", 3, where, "1 1 1")
-        return Shape(kind="mesh", xyz=xyz, rpy=rpy, size=scale, mesh=_mesh_file(inner.get("filename", ""), path, where))
+        return Shape(kind="mesh", xyz=xyz, rpy=rpy, size=scale, mesh=mesh_file(inner.get("filename", ""), path, where))
     count = _PRIMITIVES[inner.tag]
     keys = _SIZE_KEYS[inner.tag]
     size = tuple(value for key in keys for value in _numbers(inner, key, count // len(keys), where))
     return Shape(kind=inner.tag, xyz=xyz, rpy=rpy, size=size)
 
 
-def _mesh_file(name: str, path: Path, where: str) -> Path:
+def mesh_file(name: str, path: Path, where: str) -> Path:
     """A mesh by ``package://``, ``file://`` or plain name, looked for beside the URDF and in the folders above."""
     if name.startswith("file://"):
         folders, rest = [Path("/")], name.removeprefix("file://").lstrip("/")
