@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
+from sonogym.anatomy.bone import bone_distance
 from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
 from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
@@ -28,7 +29,7 @@ from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_bytes
 
-VERSION = 4  # of what :func:`bake` writes; part of the cache key
+VERSION = 5  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -43,10 +44,12 @@ class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
     Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture (with the density of the CT).
+    placing interfaces, texture (with the density of the CT). ``bone`` is
+    :func:`~sonogym.anatomy.bone.bone_distance`.
     """
 
     voxels: Volume
+    bone: Volume
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:
@@ -72,6 +75,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
         landmarks=anatomy.landmarks,
         digest=content_digest(anatomy.digest, pitch, VERSION, table.digest),
         voxels=voxels,
+        bone=bone_distance(anatomy.labels),
     )
 
 
@@ -137,6 +141,8 @@ def _to_tensors(body: AcousticAnatomy) -> tuple[dict[str, Tensor], dict[str, str
     tensors = {
         "voxels": body.voxels.voxels,
         "patient_from_voxel": body.voxels.patient_from_voxel,
+        "bone": body.bone.voxels,
+        "bone_patient_from_voxel": body.bone.patient_from_voxel,
         "skin": body.skin.distance.voxels,
         "skin_patient_from_voxel": body.skin.distance.patient_from_voxel.double(),
     }
@@ -151,6 +157,7 @@ def _from_tensors(tensors: dict[str, Tensor], text: dict[str, str]) -> AcousticA
         landmarks={name: torch.tensor(point) for name, point in json.loads(text["landmarks"]).items()},
         digest=text["digest"],
         voxels=Volume(tensors["voxels"], tensors["patient_from_voxel"]),
+        bone=Volume(tensors["bone"], tensors["bone_patient_from_voxel"]),
     )
 
 
