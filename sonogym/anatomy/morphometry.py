@@ -152,16 +152,13 @@ def _first_bone(spine: Straight, i: int, k: int) -> float:
 def gaps(spine: Straight) -> dict[str, dict[str, float]]:
     """Between neighbours [mm]: bone-free interlaminar height at each of :data:`WINDOW_OFFSETS`, interspinous gap."""
     cx, found = len(spine.x) // 2, {}
-    sizes = {level: _canal_y(spine, level) for level in spine.at}
-    for upper, lower in pairwise(sorted(spine.at, key=lambda level: LEVELS.index(level))):
-        ends = spine.at[upper], spine.at[lower]
-        y = [sizes[upper], sizes[lower]]
-        if None in y:
+    canal = {level: _canal_y(spine, level) for level in spine.at}
+    for upper, lower in pairwise(sorted(spine.at, key=LEVELS.index)):
+        first, last = canal[upper], canal[lower]
+        if first is None or last is None:
             continue
-        low, high = min(ends), max(ends)
-        centre = np.rint(
-            np.interp(np.arange(low, high), sorted(ends), [v for _, v in sorted(zip(ends, y, strict=True))])
-        )
+        low, high = spine.at[lower], spine.at[upper]
+        centre = np.rint(np.linspace(last, first, high - low))
         row = {}
         for offset in WINDOW_OFFSETS:
             columns = {cx + round(offset / _STEP), cx - round(offset / _STEP)}

@@ -157,7 +157,7 @@ def _muscle(draw: _Draw, who: _Person) -> dict[str, Any]:
 
 
 def _curve(draw: _Draw, who: _Person) -> dict[str, Any]:
-    """Lying curve: lordosis T12-S1 37 +- 13 (PMC6680033, n = 627); Cobb > 10 in 9 % over 40 y, rising (Kebaish 2011)."""
+    """Lying curve: lordosis T12-S1 37 +- 13 (PMC6680033, n = 627); Cobb > 10 in 9 % over 40 y (Kebaish 2011)."""
     angle = draw.normal("lordosis", 37.0, 13.0, 2.0)
     bodies = who.of(-7.6, 5.2)  # share of the bodies' wedges T12-L5 (Masharawi 2010)
     cobb = draw.normal("cobb", 0.0, 4.0 + 0.05 * max(who.age - 40.0, 0.0))

@@ -21,11 +21,13 @@ class Frame:
         self._size, self._spine, self._drop = params.size, spine, drop
 
     def __call__(self, x: Number, y: Number, z: Number) -> np.ndarray:
+        """One place [mm]."""
         height = self._size * z
         body = self._spine.body_at(np.array([height]))[0]
         return np.array([0.6 * body[0] + self._size * x, body[1] + self._size * y, height - self._drop])
 
     def path(self, *points: Point) -> np.ndarray:
+        """Several places (n, 3) [mm]."""
         return np.array([self(*point) for point in points])
 
 

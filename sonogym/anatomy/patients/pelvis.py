@@ -122,10 +122,8 @@ def _paint_outside(canvas: Canvas, params: PatientParams, wing: np.ndarray, side
     start = where[0].start
     bone = field < 0.0
     found = bone.any(axis=0)
-    if side > 0:
-        edge = start + bone.shape[0] - 1 - np.argmax(bone[::-1], axis=0)
-    else:
-        edge = start + np.argmax(bone, axis=0)
+    last = bone.shape[0] - 1 - np.argmax(bone[::-1], axis=0)
+    edge = start + (last if side > 0 else np.argmax(bone, axis=0))
     index = np.arange(view.shape[0])[:, None, None]
     out = (index - edge) * (1.0 if side > 0 else -1.0) * canvas.grid.spacing
     soft = found & (out > 0.0) & np.isin(view, _WALL)

@@ -1,8 +1,8 @@
 """Powers, angles and exponentials from +, -, x, / and square roots alone.
 
-IEEE 754 rounds those five alike everywhere; a machine's own ``pow`` or ``atan2`` may differ in the last bit, and one bit
-at the edge of a solid is another voxel. Kernels of this package use these and no fast-math, and the tables they read are
-rounded by :func:`settled`. Errors: relative 1e-9 (power, exponential), absolute 1e-8 (cosine), 2e-7 rad (angle).
+IEEE 754 rounds those five alike everywhere; a machine's own ``pow`` or ``atan2`` may differ in the last bit, and one
+bit at the edge of a solid is another voxel. Kernels of this package use these and no fast-math, and the tables they
+read are rounded by :func:`settled`. Errors: relative 1e-9 (power, exponential), 1e-8 (cosine), 2e-7 rad (angle).
 """
 
 from __future__ import annotations

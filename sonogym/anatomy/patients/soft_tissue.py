@@ -97,7 +97,8 @@ def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
         + params.fat_side * side
         + params.fat_front * fore_share
     ) * lower
-    thick = np.interp(np.degrees(np.arctan2(np.abs(c), s)), *zip(*_WALL_AT, strict=True))
+    place, depth = np.array(_WALL_AT).T
+    thick = np.interp(np.degrees(np.arctan2(np.abs(c), s)), place, depth)
     chest = np.clip(up, 0, 1)[:, None]  # over the ribs one broad sheet and the muscles between them
     wall = ((1.0 - chest) * thick + chest * (11.0 + 2.0 * side)) * params.size * params.muscle
     aside = np.abs(radius * c - offset) / params.size
@@ -147,6 +148,13 @@ def _depth(x, y, radius, cosine):
     b = (a + 1) % angles
     reach = radius[a] + part * (radius[b] - radius[a])
     return a, (reach - np.sqrt(x * x + y * y)) * (cosine[a] + part * (cosine[b] - cosine[a]))
+
+
+@njit(cache=True, inline="always")
+@no_type_check
+def _between(under, thick):
+    """Distance to the nearer of the two fasciae between the flat muscles."""
+    return min(abs(under - 0.42 * thick), abs(under - 0.76 * thick))
 
 
 @njit(cache=True)

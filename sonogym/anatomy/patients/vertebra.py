@@ -33,8 +33,8 @@ _WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeleton
     "T8": (4.8, 3.0), "T9": (4.8, 2.8), "T10": (3.8, 2.6), "T11": (5.4, 4.6), "T12": (4.9, 3.5), "L1": (4.1, 2.6),
     "L2": (2.6, 0.7), "L3": (1.3, -1.1), "L4": (-0.7, -3.1), "L5": (-4.6, -7.8),
 }  # fmt: skip
-# length behind the canal centre, height at the tip (Masharawi 2010: ratio to the body), tip z, half-lamina angle, lamina
-# height, swelling of the tip
+# length behind the canal centre, height at the tip (Masharawi 2010: ratio to the body), tip z, half-lamina angle,
+# lamina height, swelling of the tip
 _SPINOUS = {
     "T8": (45.0, 9.5, -23.0, 28.0, 19.5, 0.0), "T9": (44.0, 10.0, -22.0, 28.0, 20.0, 0.0),
     "T10": (42.0, 11.0, -20.0, 28.0, 20.5, 0.0), "T11": (39.0, 12.5, -14.0, 28.0, 21.0, 0.5),
@@ -46,8 +46,9 @@ DISC = {  # height of the disc below
     "T8": 4.2, "T9": 4.5, "T10": 5.5, "T11": 6.5, "T12": 7.5, "L1": 9.0, "L2": 9.5, "L3": 9.7, "L4": 9.9, "L5": 11.0,
 }  # fmt: skip
 _JOINT = {  # below the level: interfacet distance, angle of the joint from the sagittal plane (deg)
-    "T7": (22.0, 71.0), "T8": (22.0, 70.0), "T9": (22.0, 68.0), "T10": (22.0, 62.0), "T11": (23.0, 42.0), "T12": (25.0, 26.0),
-    "L1": (26.0, 25.0), "L2": (28.0, 27.0), "L3": (31.0, 33.0), "L4": (36.0, 42.0), "L5": (43.0, 48.0),
+    "T7": (22.0, 71.0), "T8": (22.0, 70.0), "T9": (22.0, 68.0), "T10": (22.0, 62.0), "T11": (23.0, 42.0),
+    "T12": (25.0, 26.0), "L1": (26.0, 25.0), "L2": (28.0, 27.0), "L3": (31.0, 33.0),
+    "L4": (36.0, 42.0), "L5": (43.0, 48.0),
 }  # fmt: skip
 _LAMINA_HALF = 3.4
 
@@ -127,8 +128,9 @@ def level_shape(params: PatientParams, index: int) -> LevelShape:
         pedicle_width=pw, pedicle_height=ph, canal_width=cw * params.canal, canal_depth=cd * params.canal,
         transverse=tt * params.transverse_length, transverse_y=ty, transverse_z=tz,
         spinous_length=scale * length * params.spinous_length, spinous_height=scale * spinous * params.spinous_height,
-        spinous_width=params.spinous_width, swelling=scale * swelling, spinous_z=scale * tip, lamina_angle=float(np.radians(angle)),
-        lamina_height=scale * lamina, above=_joint(index - 1, params), below=_joint(index, params),
+        spinous_width=params.spinous_width, swelling=scale * swelling, spinous_z=scale * tip,
+        lamina_angle=float(np.radians(angle)), lamina_height=scale * lamina,
+        above=_joint(index - 1, params), below=_joint(index, params),
     )  # fmt: skip
 
 
