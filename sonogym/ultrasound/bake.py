@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
+from sonogym.anatomy.bone import bone_distance
 from sonogym.anatomy.cache import cache_folder, kept
 from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
@@ -28,7 +29,7 @@ from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_bytes
 
-VERSION = 4  # of what :func:`bake` writes; part of the cache key
+VERSION = 6  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -43,10 +44,12 @@ class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
     Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture (with the density of the CT).
+    placing interfaces, texture (with the density of the CT). ``bone`` is
+    :func:`~sonogym.anatomy.bone.bone_distance`.
     """
 
     voxels: Volume
+    bone: Volume
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:
@@ -73,6 +76,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
         digest=content_digest(anatomy.digest, pitch, VERSION, table.digest),
         doubtful=anatomy.doubtful,
         voxels=voxels,
+        bone=bone_distance(anatomy.labels),
     )
 
 
@@ -139,6 +143,8 @@ def _to_tensors(body: AcousticAnatomy) -> tuple[dict[str, Tensor], dict[str, str
         "voxels": body.voxels.voxels,
         "patient_from_voxel": body.voxels.patient_from_voxel,
         **skin_tensors(body.skin),
+        "bone": body.bone.voxels,
+        "bone_patient_from_voxel": body.bone.patient_from_voxel,
     }
     landmarks = json.dumps({name: point.tolist() for name, point in body.landmarks.items()})
     doubtful = json.dumps(dict(body.doubtful))
@@ -153,6 +159,7 @@ def _from_tensors(tensors: dict[str, Tensor], text: dict[str, str]) -> AcousticA
         digest=text["digest"],
         doubtful=json.loads(text["doubtful"]),
         voxels=Volume(tensors["voxels"], tensors["patient_from_voxel"]),
+        bone=Volume(tensors["bone"], tensors["bone_patient_from_voxel"]),
     )
 
 
