@@ -19,6 +19,7 @@ _CAST_STEP = 3e-3  # m along a ray that grazes the skin: a fold is wider
 _CAST_STEPS = 20  # towards the skin, each as long as the distance to it
 _CAST_CLOSE = 2e-4  # m: a ray that has not come this close grazes the skin
 SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
+_AIR = 12  # voxels of air kept around the body
 NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
 CLEARANCE = 15e-3  # m from the middle of a probe to where the scan cut the body (design): the normal reads 9 mm around
 
@@ -125,12 +126,24 @@ def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor
     """Skin of a filled body mask; raises :class:`InvalidInputError` for an empty one."""
     if not bool(body.any()):
         raise InvalidInputError("the body mask is empty: the volume holds only air")
-    blurred, sigma, matrix = _blur_mask(body.numpy(), patient_from_voxel.double().numpy())
-    distance = ndimage.gaussian_filter(_distance(blurred, sigma), 0.7)
-    return Skin(Volume(torch.from_numpy(distance.astype(np.float32))[None], torch.from_numpy(matrix)))
+    level = signed_distance(body.numpy(), patient_from_voxel.double(), SKIN_SPACING, 0.8 * SKIN_SPACING, _AIR)
+    distance = ndimage.gaussian_filter(level.voxels[0].numpy(), 0.7)
+    return Skin(Volume(torch.from_numpy(distance)[None], level.patient_from_voxel))
 
 
-def _distance(blurred: np.ndarray, sigma: float) -> np.ndarray:
+def signed_distance(
+    mask: Bool[np.ndarray, "x y z"], patient_from_voxel: Float[Tensor, "4 4"], spacing: float, blur: float, margin: int
+) -> Volume:
+    """Distance [m] to the faces of a mask, positive outside, float32 at voxels of ``spacing`` [m] along its axes.
+
+    ``blur`` [m] is the low-pass that reads the faces between voxels; ``margin`` voxels of outside are added all round.
+    """
+    blurred, matrix = _blur_mask(mask, patient_from_voxel.numpy(), spacing, blur, margin)
+    distance = _distance(blurred, blur, spacing).astype(np.float32)
+    return Volume(torch.from_numpy(distance)[None], torch.from_numpy(matrix))
+
+
+def _distance(blurred: np.ndarray, sigma: float, spacing: float) -> np.ndarray:
     """Signed distance [m] of a half-space mask blurred by ``sigma`` [m]: d = -sigma Phi^-1(mask) near the edge.
 
     Far from it, the distance to the closest voxel across the edge plus that voxel's own.
@@ -139,20 +152,20 @@ def _distance(blurred: np.ndarray, sigma: float) -> np.ndarray:
     inside = blurred > 0.5
     distance = np.empty_like(near)
     for side, sign in ((inside, -1.0), (~inside, 1.0)):
-        steps, index = ndimage.distance_transform_edt(side, sampling=SKIN_SPACING, return_indices=True)
+        steps, index = ndimage.distance_transform_edt(side, sampling=spacing, return_indices=True)
         distance[side] = (sign * steps + near[tuple(index)])[side]
     return np.where(np.abs(near) < sigma, near, distance)
 
 
-def _blur_mask(body: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Mask blurred and resampled to SKIN_SPACING with a margin of air, the blur [m], and the new affine."""
-    margin = 12
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    zoom = SKIN_SPACING / spacing
-    sigma = 0.8 * SKIN_SPACING
-    blurred = ndimage.gaussian_filter(body.astype(np.float32), sigma / spacing, mode="nearest")
-    shape = [int(np.ceil(n / z)) + 2 * margin for n, z in zip(body.shape, zoom, strict=True)]
+def _blur_mask(
+    mask: np.ndarray, matrix: np.ndarray, spacing: float, blur: float, margin: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask blurred and resampled to ``spacing`` with a margin of nothing, and the new affine."""
+    edge = np.linalg.norm(matrix[:3, :3], axis=0)
+    zoom = spacing / edge
+    blurred = ndimage.gaussian_filter(mask.astype(np.float32), blur / edge, mode="nearest")
+    shape = [int(np.ceil(n / z)) + 2 * margin for n, z in zip(mask.shape, zoom, strict=True)]
     coarse = ndimage.affine_transform(blurred, zoom, offset=-margin * zoom, output_shape=shape, order=1, mode="nearest")
     scale = np.diag([*zoom, 1.0])
     scale[:3, 3] = -margin * zoom
-    return coarse, sigma, matrix @ scale
+    return coarse, matrix @ scale

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
+from sonogym.anatomy.bone import bone_distance
 from sonogym.anatomy.cache import cache_folder, kept
 from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
@@ -27,9 +28,10 @@ from sonogym.anatomy.volume import Volume
 from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
-from sonogym.ultrasound.texture import density_map, texture_bytes
+from sonogym.ultrasound.texture import density_map, texture_levels
+from sonogym.ultrasound.voxel_word import pack
 
-VERSION = 4  # of what :func:`bake` writes; part of the cache key
+VERSION = 7  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -43,11 +45,12 @@ _FINEST_PROCEDURAL = 1.5e-3
 class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
-    Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture (with the density of the CT).
+    The bytes of :mod:`sonogym.ultrasound.voxel_word`: the first is the tissue id (air outside the skin is gel).
+    ``bone`` is :func:`~sonogym.anatomy.bone.bone_distance`.
     """
 
     voxels: Volume
+    bone: Volume
 
     @functools.cached_property
     def tissues(self) -> Volume:
@@ -65,13 +68,9 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
     labels, matrix = _resample(_outside_to_gel(anatomy), anatomy.labels.patient_from_voxel.double(), pitch)
     labels, matrix = _crop(labels, matrix)
     order = table.order.numpy().astype(np.float32)[labels]
-    channels = (
-        labels,
-        _blur(order, NORMAL_BLUR / pitch),
-        _blur(order, CROSSING_BLUR / pitch),
-        texture_bytes(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape)),
-    )
-    voxels = Volume(torch.from_numpy(np.stack(channels)), matrix)
+    normals, crossings = _blur(order, NORMAL_BLUR / pitch), _blur(order, CROSSING_BLUR / pitch)
+    texture = texture_levels(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape))
+    voxels = Volume(pack(labels, normals, crossings, texture), matrix)
     return AcousticAnatomy(
         name=anatomy.name,
         skin=anatomy.skin,
@@ -79,6 +78,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
         digest=content_digest(anatomy.digest, pitch, VERSION, table.digest),
         doubtful=anatomy.doubtful,
         voxels=voxels,
+        bone=bone_distance(anatomy.labels),
     )
 
 
@@ -145,6 +145,8 @@ def _to_tensors(body: AcousticAnatomy) -> tuple[dict[str, Tensor], dict[str, str
         "voxels": body.voxels.voxels,
         "patient_from_voxel": body.voxels.patient_from_voxel,
         **skin_tensors(body.skin),
+        "bone": body.bone.voxels,
+        "bone_patient_from_voxel": body.bone.patient_from_voxel,
     }
     landmarks = json.dumps({name: point.tolist() for name, point in body.landmarks.items()})
     doubtful = json.dumps(dict(body.doubtful))
@@ -159,6 +161,7 @@ def _from_tensors(tensors: dict[str, Tensor], text: dict[str, str]) -> AcousticA
         digest=text["digest"],
         doubtful=json.loads(text["doubtful"]),
         voxels=Volume(tensors["voxels"], tensors["patient_from_voxel"]),
+        bone=Volume(tensors["bone"], tensors["bone_patient_from_voxel"]),
     )
 
 
@@ -250,4 +253,4 @@ def _crop(labels: np.ndarray, matrix: Tensor) -> tuple[np.ndarray, Tensor]:
 
 
 def _blur(order: np.ndarray, sigma: float) -> np.ndarray:
-    return np.rint(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest")).astype(np.uint8)
+    return np.asarray(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest"))
