@@ -11,7 +11,6 @@ import numba
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.kernel_refraction import bend_line
 from sonogym.ultrasound.kernel_speckle import (
     FAST,
@@ -27,7 +26,6 @@ from sonogym.ultrasound.propagation import FLAT
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 ROWS = 15  # line-long scratch rows that the march needs
 GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
-_SUPPORT = np.float32(SUPPORT)
 _8, _16, _24, _255 = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _FLAT2 = np.float32(FLAT**2)
@@ -253,12 +251,13 @@ def march(
 ):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding;
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, column, coupling,
+    scale, crowding;
     ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below. With
     ``refracts`` the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
-    origin, direction, elevation, indentation, coupling, scale, crowding = geometry
+    origin, direction, elevation, indentation, column, coupling, scale, crowding = geometry
     primes, cells, seed = scatterers
     step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
@@ -273,7 +272,7 @@ def march(
     for line in range(lines):
         depth[line] = _HALF * step
         material[line] = -indentation[line] - _HALF * step
-        inverse[line] = _1 / (_SUPPORT - indentation[line])
+        inverse[line] = _1 / column[line]
         passed[line], gain[line] = coupling[line], scale[line]
         before[line] = GEL
         rows[GAS_STRENGTH, line] = _0
