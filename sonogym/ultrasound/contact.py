@@ -61,9 +61,7 @@ def face_contact(
     indentation = (rounded(depth) / cosine).clamp_max(0.5 * SUPPORT)
     column = torch.minimum(_bone_column(bone, index, origin, direction), SUPPORT - indentation).clamp_min(THINNEST)
     thickest = depth.new_tensor(GAP_NONE) if gel is None else gel.to(depth)[:, None]
-    return Press(
-        indentation=torch.minimum(indentation, column), column=column, coupling=coupling_of(depth, thickest)
-    )
+    return Press(indentation=torch.minimum(indentation, column), column=column, coupling=coupling_of(depth, thickest))
 
 
 def rounded(depth: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,7 +1,7 @@
 """Tissue pushed away by the face: which point of the undeformed body lies at a point of the image (docs/contact.md).
 
-Along a line Z = z - A S(t), S = 1 - 3 t^2 + 2 t^3, t = z / (D - A): z from the face, A the indentation of the line, D the
-depth of its support. The face shows the skin; at and below the support nothing has moved.
+Along a line Z = z - A S(t), S = 1 - 3 t^2 + 2 t^3, t = z / (D - A): z from the face, A the indentation of the line, D
+the depth of its support. The face shows the skin; at and below the support nothing has moved.
 """
 
 from __future__ import annotations
