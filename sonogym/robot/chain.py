@@ -35,7 +35,7 @@ class Chain:
 
     Frame i in frame i - 1 is R_i = ``still`` + sin(q) ``sine`` + cos(q) ``cosine`` (Rodrigues) at ``offset`` [m]
     + q ``slide``; ``axis`` is the joint's axis in frame i, ``turns`` 1 where it rotates and 0 where it slides. The tip
-    lies at ``tip_offset`` [m] with ``tip_rotation`` in the last frame. Limits in rad or m, and a second.
+    lies at ``tip_offset`` [m] with ``tip_rotation`` in the last frame. Limits in rad or m, a second, and N m or N.
     """
 
     joint_names: tuple[str, ...]
@@ -51,6 +51,7 @@ class Chain:
     lower: Float[Tensor, " joints"]
     upper: Float[Tensor, " joints"]
     speed: Float[Tensor, " joints"]
+    torque: Float[Tensor, " joints"]
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Chain:
         """The same chain on another device or in another precision."""
@@ -129,7 +130,8 @@ def _assemble(joints: Sequence[Joint], rest: Tensor, offset: Tensor, tip_rotatio
     eye = torch.eye(3, dtype=torch.float64).expand(len(joints), 3, 3)
     K = torch.linalg.cross(axis[:, None, :].expand_as(eye), eye).mT * turns[:, None, None]
     limits = [
-        torch.tensor([getattr(j, key) for j in joints], dtype=torch.float64) for key in ("lower", "upper", "speed")
+        torch.tensor([getattr(joint, key) for joint in joints], dtype=torch.float64)
+        for key in ("lower", "upper", "speed", "effort")
     ]
     return Chain(
         tuple(joint.name for joint in joints),

@@ -39,8 +39,21 @@ def face_contact(
     behind = skin.trilinear(origin - depth[..., None] * direction, index)
     cosine = ((behind + depth) / torch.where(depth.abs() < 1e-6, 1e-6, depth)).clamp(_STEEPEST, 1.0)
     cosine = torch.where(depth > SOFTNESS, cosine, torch.ones_like(cosine))
+    coupling = coupling_of(depth, depth.new_tensor(GAP_NONE))
+    return (rounded(depth) / cosine).clamp_max(DEEPEST), coupling
+
+
+def rounded(depth: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """.5 ln(1 + e^(p/.5)) mm: how far the skin is pushed in by a face at depth p, rounded at the first touch."""
     ratio = depth / SOFTNESS
-    indentation = SOFTNESS * (torch.log1p(torch.exp(-ratio.abs())) + ratio.clamp_min(0.0))
-    t = ((indentation - depth - GAP_FULL) / (GAP_NONE - GAP_FULL)).clamp(0.0, 1.0)
-    coupling = 1.0 - t * t * (3.0 - 2.0 * t)
-    return (indentation / cosine).clamp_max(DEEPEST), coupling
+    return SOFTNESS * (torch.log1p(torch.exp(-ratio.abs())) + ratio.clamp_min(0.0))
+
+
+def coupling_of(depth: Float[Tensor, "*shape"], gel: Float[Tensor, "#*shape"]) -> Float[Tensor, "*shape"]:
+    """Two-way amplitude that passes at a face point at ``depth`` p under the undeformed skin.
+
+    1 - smoothstep(.12 g, g, gap), gap = A - p, ``gel`` g [m] the thickest layer of gel that couples.
+    """
+    full = (GAP_FULL / GAP_NONE) * gel
+    t = ((rounded(depth) - depth - full) / (gel - full)).clamp(0.0, 1.0)
+    return 1.0 - t * t * (3.0 - 2.0 * t)

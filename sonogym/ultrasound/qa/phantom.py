@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sonogym.anatomy.anatomy import content_digest
+from sonogym.anatomy.bone import no_bone
 from sonogym.anatomy.phantoms import flat_skin
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
@@ -119,4 +120,5 @@ def _acoustic(labels: np.ndarray, start: tuple[float, float, float], pitch: floa
         landmarks={},
         digest=content_digest(torch.from_numpy(labels), list(start), pitch),
         voxels=Volume(voxels, matrix),
+        bone=no_bone(),
     )
