@@ -167,7 +167,9 @@ class Plane:
         direction = self.direction[env, :, line]
         place = self.origin[env, :, line] + direction * middle[:, None] + out
         shift = self._shift(env, place, direction, pair[:, 6], advance)
-        normal, _ = self._cell(env, place + direction * shift[:, None], voxel_word.order)
+        near = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        crossing = torch.minimum(torch.maximum(shift, -near), near)
+        normal, _ = self._cell(env, place + direction * crossing[:, None], voxel_word.order)
         rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
         steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
         cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
