@@ -155,7 +155,7 @@ class Navigation:
         motion = SurfaceMotion(
             skin=renderer.skin,
             press=renderer.transducer.press,
-            clearance=clearance_stack([body.skin for body in renderer.bodies], str(renderer.device)),
+            clearance=clearance_stack([body.skin for body in renderer.bodies], str(renderer.skin.flat.device)),
         )
         self.simulator = Simulator(renderer=renderer, motion=motion, control_period=1.0 / config.control_rate)
         self.goals = find_goals(renderer.bodies, config.plane, motion)

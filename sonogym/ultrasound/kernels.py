@@ -116,8 +116,8 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
-    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, crowding, primes = traced[:11]
-    cells, seed, noise_seed, level, dynamic_range, tissues, clutter, turn, knot, density = traced[11:]
+    start, shape, stride, origin, direction, elevation, indentation, column, coupling, scale, crowding = traced[:11]
+    primes, cells, seed, noise_seed, level, dynamic_range, tissues, clutter, turn, knot, density = traced[11:]
     occupied = density[env]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
@@ -139,7 +139,11 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
             bent[0], bent[1] = origin[env], direction[env]
             rays = (bent[0], bent[1])
         march(
-            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env], crowding[env], turn[env], knot),
+            grid,
+            (
+                *rays, elevation[env], indentation[env], column[env], coupling[env], scale[env], crowding[env],
+                turn[env], knot,
+            ),
             scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words, keep and number == middle,
             labels[at], transmission[at], refracts,
         )  # fmt: skip
@@ -230,8 +234,8 @@ class FusedRenderer:
 def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed", "occupied")
     names = (
-        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "crowding",
-        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze", "turn", "knot",
+        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "column", "coupling", "scale",
+        "crowding", "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze", "turn", "knot",
         "occupied",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]

@@ -15,7 +15,6 @@ from torch import Tensor
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.refraction import bend
@@ -106,7 +105,7 @@ class Plane:
     def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
         lines, tables = self.lines, self.tables
-        t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
+        t = (self.depth / lines.column).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
         scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
         if len(lines.knot):
