@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body
 from sonogym.anatomy.surface import Skin
-from sonogym.errors import UnknownNameError, unknown_name
+from sonogym.errors import InvalidInputError, UnknownNameError, unknown_name
 from sonogym.geometry import Pose
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
@@ -43,10 +43,20 @@ def plane_pose(body: Body, plane: str) -> Pose:
     the named structure in the image plane.
 
     Spine planes are reached from the back, transverse with x to the patient's left, sagittal with x towards the head.
-    Raises :class:`UnknownNameError` for an unknown plane, or one whose landmark this patient lacks.
+    Raises :class:`UnknownNameError` for an unknown plane, or one whose landmark this patient lacks, and
+    :class:`InvalidInputError` where the probe would stand on a cut of the scan.
     """
     if plane not in PLANE_NAMES:
         raise unknown_name("plane", plane, PLANE_NAMES)
+    pose = _plane_pose(body, plane)
+    if not bool(body.skin.usable(pose.translation)):
+        raise InvalidInputError(
+            f"plane {plane!r} of patient {body.name!r} needs skin that the scan's field of view cut; pick another plane"
+        )
+    return pose
+
+
+def _plane_pose(body: Body, plane: str) -> Pose:
     if plane in _ORGAN_PLANES:
         landmark, outward, lateral = _ORGAN_PLANES[plane]
         return skin_pose(body.skin, body.landmark(landmark), outward, lateral)
@@ -130,12 +140,12 @@ def spine_axis(body: Body, level: str) -> Float[Tensor, "3"]:
 
 
 def reachable_planes(body: Body) -> list[str]:
-    """Names of the planes whose landmarks this patient has."""
+    """Names of the planes whose landmarks and skin this patient has."""
     names = []
     for plane in PLANE_NAMES:
         try:
             plane_pose(body, plane)
-        except UnknownNameError:
+        except (UnknownNameError, InvalidInputError):
             continue
         names.append(plane)
     return names

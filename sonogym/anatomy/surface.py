@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,24 +19,29 @@ _CAST_STEP = 3e-3  # m along a ray: a fold of skin is wider
 SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
 _AIR = 12  # voxels of air kept around the body
 NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
+CLEARANCE = 15e-3  # m from the middle of a probe to where the scan cut the body (design): the normal reads 9 mm around
 
 
 @dataclass(frozen=True)
 class Skin:
-    """Signed distance volume (1, x, y, z) float32, metres, positive outside."""
+    """Signed distance volume (1, x, y, z) float32, metres, positive outside.
+
+    ``clearance``: a volume of the distance [m] to where the field of view cut the body, for the surface there is no
+    skin; None where it cut nothing.
+    """
 
     distance: Volume
+    clearance: Volume | None = None
 
     def at(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
         """Signed distance [m] at patient points [m]."""
-        flat, shape, offset = (
-            self.distance.voxels.reshape(-1),
-            torch.tensor(self.distance.voxels.shape[1:]),
-            torch.tensor(0),
-        )
-        voxel = grids.affine(self.distance.voxel_from_patient.float(), points)
-        batch = points.shape[:-1]
-        return grids.trilinear(flat, offset.expand(batch), shape.expand(*batch, 3), voxel)
+        return _read(self.distance, points)
+
+    def usable(self, points: Float[Tensor, "*points 3"]) -> Bool[Tensor, "*points"]:
+        """Whether a probe may stand at skin points [m]: the scan cut nothing off within :data:`CLEARANCE`."""
+        if self.clearance is None:
+            return torch.ones(points.shape[:-1], dtype=torch.bool)
+        return _read(self.clearance, points) >= CLEARANCE
 
     def normal(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
         """Outward unit normal at patient points."""
@@ -63,6 +69,39 @@ class Skin:
         far = torch.take_along_dim(distance, (last + 1).clamp_max(inside.shape[-1] - 1), -1)
         share = (near / torch.where(far > near, near - far, -1.0)).clamp(0.0, 1.0)
         return self.project(origin + (last + share) * _CAST_STEP * direction, iterations=2)
+
+
+def _read(volume: Volume, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
+    voxel = grids.affine(volume.voxel_from_patient.float(), points)
+    batch = points.shape[:-1]
+    shape = torch.tensor(volume.voxels.shape[1:]).expand(*batch, 3)
+    return grids.trilinear(volume.voxels.reshape(-1), torch.tensor(0).expand(batch), shape, voxel)
+
+
+def skin_tensors(skin: Skin) -> dict[str, Tensor]:
+    """What files keep of a skin."""
+    tensors = {"skin": skin.distance.voxels, "skin_patient_from_voxel": skin.distance.patient_from_voxel.double()}
+    return tensors if skin.clearance is None else {**tensors, "skin_clearance": skin.clearance.voxels}
+
+
+def skin_from_tensors(tensors: Mapping[str, Tensor]) -> Skin:
+    """The skin that :func:`skin_tensors` described."""
+    matrix = tensors["skin_patient_from_voxel"]
+    cut = tensors.get("skin_clearance")
+    return Skin(Volume(tensors["skin"], matrix), None if cut is None else Volume(cut, matrix))
+
+
+def mark_cut(skin: Skin, cut: Bool[np.ndarray, "x y z"], patient_from_voxel: Float[Tensor, "4 4"]) -> Skin:
+    """``skin`` with the clearance from the body's ``cut`` voxels; itself where there are none."""
+    index = np.argwhere(cut)
+    if not len(index):
+        return skin
+    to_skin = (skin.distance.voxel_from_patient @ patient_from_voxel.double()).numpy()
+    far = np.ones(skin.distance.voxels.shape[1:], bool)
+    at = np.rint(index @ to_skin[:3, :3].T + to_skin[:3, 3]).astype(int)
+    far[tuple(np.clip(at, 0, np.array(far.shape) - 1).T)] = False
+    clearance = ndimage.distance_transform_edt(far, sampling=skin.distance.spacing).astype(np.float32)
+    return Skin(skin.distance, Volume(torch.from_numpy(clearance)[None], skin.distance.patient_from_voxel))
 
 
 def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor, "4 4"]) -> Skin:

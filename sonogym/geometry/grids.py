@@ -28,12 +28,12 @@ def nearest(
 
 
 def trilinear(
-    flat: Float[Tensor, " voxels"],
+    flat: Float[Tensor, "voxels *channels"],
     offset: Int[Tensor, "*points"],
     shape: Int[Tensor, "*points 3"],
     voxel: Float[Tensor, "*points 3"],
-) -> Float[Tensor, "*points"]:
-    """Trilinear interpolation of one channel at points in voxel units, clamped to the grid's border."""
+) -> Float[Tensor, "*points *channels"]:
+    """Trilinear interpolation at points in voxel units, clamped to the grid's border."""
     voxel = torch.minimum(voxel.clamp_min(0.0), (shape - 1).to(voxel.dtype))
     base = torch.minimum(voxel.floor().long(), (shape - 2).clamp_min(0))
     weight = voxel - base
@@ -44,5 +44,5 @@ def trilinear(
     value = flat[torch.stack((rows, rows + (long > 1)[..., None, None]), dim=-1)].to(weight.dtype)
     for axis in range(3):
         low, high = value.unbind(weight.ndim - 1)
-        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (2 - axis))])
+        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (1 + flat.ndim - axis))])
     return value

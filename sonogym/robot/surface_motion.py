@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.surface import CLEARANCE
 from sonogym.errors import require_between
 from sonogym.geometry import Pose, so3
 
@@ -23,11 +24,13 @@ class SurfaceMotion:
     The poses it visits form a 3-DoF manifold: a skin point s, z = -n(s), x in the tangent plane, origin s + press z.
     ``skin`` holds signed skin distances [m], positive outside; ``press`` [m] is how far the face sinks in;
     ``normal_step`` [m] the half-width of the central difference that smooths the normal over a probe's face;
-    ``margin`` [m] what the probe keeps from the border of the skin grid (beyond the imaged region).
+    ``margin`` [m] what the probe keeps from the border of the skin grid (beyond the imaged region); ``clearance``
+    holds the distances [m] to where scans cut their bodies, of which it keeps ``CLEARANCE``.
     """
 
     skin: VolumeStack
     press: float
+    clearance: VolumeStack | None = None
     normal_step: float = 9e-3
     margin: float = 3.3e-2
     _stencil: Float[Tensor, "7 3"] = field(init=False, repr=False)
@@ -104,7 +107,10 @@ class SurfaceMotion:
         """Whether points [m] lie in the workspace."""
         voxel = self.skin.voxel(points, anatomy_index)
         border = self._border[anatomy_index]
-        return ((voxel >= border) & (voxel <= self.skin.shape[anatomy_index] - 1 - border)).all(-1)
+        inside = ((voxel >= border) & (voxel <= self.skin.shape[anatomy_index] - 1 - border)).all(-1)
+        if self.clearance is None:
+            return inside
+        return inside & (self.clearance.trilinear(points, anatomy_index) >= CLEARANCE)
 
 
 def _z_axis(like: Tensor) -> Float[Tensor, "envs 3"]:

@@ -18,6 +18,7 @@ from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "bone_depth", "decibels", "envelope", "image", "iq", "labels", "transmission", "true_depth")
 LOUDEST_CLUTTER = 20.0  # dB re liver
+DEEPEST_BREATH = 2.0  # full quiet breaths: deeper ones would fold the tissue under the ribs
 BACKENDS = ("auto", "numba", "reference")
 SAMPLINGS = ("nearest", "trilinear")
 _BY_TISSUE = ("scatter_offset", "attenuation_factor")
@@ -123,7 +124,8 @@ class RenderParams:
     tissue; ``noise_seed`` the receiver noise of this frame. What is None is absent and costs nothing:
     ``scatter_offset`` [dB] is added to the echogenicity of each tissue, ``attenuation_factor`` multiplies its
     attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``variant`` the beam used (see
-    :class:`RenderConfig`; None: the first).
+    :class:`RenderConfig`; None: the first), ``breathing`` how far the patient has breathed in, in full quiet breaths
+    (see :mod:`sonogym.anatomy.breathing`).
     """
 
     gain: Float[Tensor, " envs"]
@@ -135,6 +137,7 @@ class RenderParams:
     attenuation_factor: Float[Tensor, "envs tissues"] | None = None
     clutter: Float[Tensor, " envs"] | None = None
     variant: Int[Tensor, " envs"] | None = None
+    breathing: Float[Tensor, " envs"] | None = None
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -163,6 +166,11 @@ class RenderParams:
             raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
         if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
             raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
+        if self.breathing is not None and not bool((self.breathing.abs() <= DEEPEST_BREATH).all()):
+            raise InvalidInputError(
+                f"breathing must be in [-{DEEPEST_BREATH:g}, {DEEPEST_BREATH:g}] full quiet breaths, got "
+                f"{self.breathing.tolist()}"
+            )
 
     def to(self, device: torch.device) -> RenderParams:
         """The parameters on ``device``."""

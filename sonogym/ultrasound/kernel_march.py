@@ -12,7 +12,7 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.contact import SUPPORT
-from sonogym.ultrasound.kernel_refraction import bend_line
+from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
 from sonogym.ultrasound.kernel_speckle import (
     FAST,
     add_noise,
@@ -253,12 +253,12 @@ def march(
 ):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding;
-    ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below. With
-    ``refracts`` the lines of ``geometry`` are bent in place.
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding,
+    turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
+    With ``refracts`` or knots the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
-    origin, direction, elevation, indentation, coupling, scale, crowding = geometry
+    origin, direction, elevation, indentation, coupling, scale, crowding, turn, knot = geometry
     primes, cells, seed = scatterers
     step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
@@ -283,6 +283,8 @@ def march(
         _material(place, depth, indentation, inverse)
         if pressed:
             _crowd(gain, scale, crowding, depth, inverse)
+        if knot.shape[0]:
+            turn_lines(rays, turn, knot, material, place, rows[GAS_STRENGTH])
         along(a, origin[0], direction[0], place, offset[0])
         along(b, origin[1], direction[1], place, offset[1])
         along(c, origin[2], direction[2], place, offset[2])

@@ -117,10 +117,10 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
     start, shape, stride, origin, direction, elevation, indentation, coupling, scale, crowding, primes = traced[:11]
-    cells, seed, noise_seed, level, dynamic_range, tissues, clutter = traced[11:]
+    cells, seed, noise_seed, level, dynamic_range, tissues, clutter, turn, knot = traced[11:]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, occupied, face, orders, nearest, tail, haze_level = tables[8:]
+    plane_offset, plane_weight, pair, texture, occupied, refracts, face, orders, nearest, tail, haze_level = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -128,19 +128,19 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     scatter, echoes = fields[:2], fields[2:]
     echoes[:] = _0
     grid = (voxels[start[env] :], shape[env], stride[env])
-    rays, refracts = (origin[env], direction[env]), bent.shape[2] > 0
+    rays = (origin[env], direction[env])
     scatterers = (primes[env], cells[env], seed[env])
     march_tables = (step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied)
     middle = plane_offset.shape[0] // 2
     for number in range(plane_offset.shape[0]):
         plane = (number, plane_offset[number], plane_weight[number])
-        if refracts:
+        if refracts or knot.shape[0]:
             bent[0], bent[1] = origin[env], direction[env]
             rays = (bent[0], bent[1])
         march(
-            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env], crowding[env]), scatterers,
-            noise_seed[env], march_tables, plane, scatter, echoes, rows, words, keep and number == middle, labels[at],
-            transmission[at], refracts,
+            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env], crowding[env], turn[env], knot),
+            scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words, keep and number == middle,
+            labels[at], transmission[at], refracts,
         )  # fmt: skip
         if tail.shape[0]:
             ring_down(
@@ -204,7 +204,7 @@ class FusedRenderer:
         self._fields = np.zeros((threads, 4, samples, lines), np.float32)
         self._rows = np.zeros((threads, ROWS, lines + 2 * padding), np.float32)
         self._words = np.zeros((threads, 4, lines), np.uint32)
-        self._bent = np.zeros((threads, 2, 3, lines if tables.refraction else 0), np.float32)
+        self._bent = np.zeros((threads, 2, 3, lines), np.float32)
 
     def __call__(
         self, lines: Lines, keep: bool, keep_iq: bool
@@ -230,7 +230,7 @@ def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
     words = ("primes", "seed", "noise_seed")
     names = (
         "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "crowding",
-        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze",
+        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze", "turn", "knot",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))
@@ -246,4 +246,4 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
     paths = tables.paths
     late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
-    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), *late)
+    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), bool(tables.refraction), *late)

@@ -13,6 +13,7 @@ from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables, axial_power
 from sonogym.ultrasound.contact import face_contact, steepest
 from sonogym.ultrasound.frame import RenderParams
+from sonogym.ultrasound.moving_lines import carried, straight
 from sonogym.ultrasound.postprocess import TGC_CAP
 from sonogym.ultrasound.speckle import MASK, PRIMES
 from sonogym.ultrasound.transducer import Transducer
@@ -31,7 +32,8 @@ class Lines:
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
     ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
-    its amplitude at the face.
+    its amplitude at the face. At the material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its
+    direction (see :mod:`sonogym.ultrasound.moving_lines`).
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -52,6 +54,8 @@ class Lines:
     dynamic_range: Float[Tensor, " envs"]
     tissue: Float[Tensor, "rows tissues 3"]
     haze: Float[Tensor, " envs"]
+    turn: Float[Tensor, "envs knots 3 lines"]
+    knot: Float[Tensor, " knots"]
 
 
 def trace_lines(
@@ -63,11 +67,17 @@ def trace_lines(
     tables: BeamTables,
     voxels: VolumeStack,
     skin: VolumeStack | None,
+    breathing: VolumeStack | None = None,
 ) -> Lines:
-    """The scan lines of each environment; without ``skin`` nothing is indented and all lines are coupled."""
+    """The scan lines of each environment; without ``skin`` nothing is indented and all lines are coupled.
+
+    ``breathing`` holds the fields of :func:`~sonogym.anatomy.breathing.breathing_field` where ``params`` breathe.
+    """
     rotation, translation = _matrix(patient_from_probe, tables.ranges.dtype)
-    origin = _rotate(rotation, scanlines[0]) + translation[:, None]
-    direction = _rotate(rotation, scanlines[1])
+    rays = straight(_rotate(rotation, scanlines[0]) + translation[:, None], _rotate(rotation, scanlines[1]))
+    if breathing is not None and params.breathing is not None:
+        rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
+    origin, direction = rays.origin, rays.direction
     indentation, coupling = _free(origin) if skin is None else face_contact(skin, index, origin, direction)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
@@ -78,6 +88,7 @@ def trace_lines(
     stride = torch.stack((shape[:, 1] * shape[:, 2], shape[:, 2], torch.ones_like(shape[:, 2])), dim=-1)
     spacing = linear[:, 0].norm(dim=-1).reciprocal()  # the grid is isotropic
     direction = _pick(voxel_direction, axes)
+    turn = _pick(_rotate(linear, rays.turn.flatten(1, 2)), axes).unflatten(1, rays.turn.shape[1:3])
     cosines = direction * spacing[:, None, None]
     power = axial_power(tables, cosines)
     squeezed = power if skin is None else axial_power(tables, cosines * steepest(indentation)[..., None])
@@ -100,6 +111,8 @@ def trace_lines(
         dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
         haze=_haze(params),
+        turn=turn.mT.contiguous(),
+        knot=rays.knot,
     )
 
 

@@ -107,6 +107,8 @@ class Plane:
         t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
         scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
+        if len(lines.knot):
+            self._turn(material)
         place = self._voxel(material, k)
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
@@ -124,6 +126,14 @@ class Plane:
             behind = self._voxel(self.gas.place + below * tables.step, k)
             scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
+
+    def _turn(self, material: Float[Tensor, "envs lines"]) -> None:
+        """Turn the lines that have come past a knot there; those that have met gas stay, as only its tail follows."""
+        knot = self.lines.knot[:, None]
+        passed = (self.material[:, None] < knot) & (knot <= material[:, None]) & (self.gas.strength[:, None] == 0)
+        turn = self.lines.turn * passed[:, :, None]
+        self.origin = self.origin - (turn * knot[:, None]).sum(1)
+        self.direction = self.direction + turn.sum(1)
 
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
         out = (self.lines.elevation * self.tables.elevation[self.number, k])[..., None]

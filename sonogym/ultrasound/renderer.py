@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Anatomy, Body
+from sonogym.anatomy.breathing import breathing_field
 from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.ultrasound.acoustics import load_acoustics_table
@@ -58,6 +61,7 @@ class Renderer:
         self.transducer = replace(probe, steering=self.config.steering)
         baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
+        self._baked = baked
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self.bone = VolumeStack.from_volumes([body.bone for body in baked], device)
@@ -95,6 +99,15 @@ class Renderer:
         self._fused = [self._fused_path(tables) for tables in self._tables]
         self.converter = self._scan_converter()
 
+    @functools.cached_property
+    def breathing(self) -> VolumeStack:
+        """Displacement of a full breath of each patient (see :mod:`sonogym.anatomy.breathing`), made at first use."""
+        fields = [
+            breathing_field(Volume(body.voxels.voxels[:1], body.voxels.patient_from_voxel), body.skin)
+            for body in self._baked
+        ]
+        return VolumeStack.from_volumes(fields, str(self.device))
+
     def render(
         self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
     ) -> Frame:
@@ -125,6 +138,7 @@ class Renderer:
         lines = trace_lines(
             pose, index, params, self.variants[variant], self._scanlines,
             self._tables[variant], self.voxels, self.skin if in_contact else None,
+            None if params.breathing is None else self.breathing,
         )  # fmt: skip
         return self._frame(self._run(variant, lines))
 
