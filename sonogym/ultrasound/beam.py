@@ -22,6 +22,7 @@ from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
 from sonogym.ultrasound.speckle import linear_correlation, nearest_correlation
 from sonogym.ultrasound.texture import texture_gain
 from sonogym.ultrasound.transducer import SPEED_OF_SOUND, Transducer, sample_ranges
+from sonogym.ultrasound.voxel_word import TEXTURE_LEVELS
 
 NOISE_LEVEL = 10.0 ** (-76.0 / 20.0)  # receiver noise relative to unattenuated liver (design)
 SUBSAMPLES = 32  # places between two samples at which an interface may be put
@@ -41,7 +42,7 @@ class BeamTables:
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
     weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (256,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
+    :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
     downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
 
@@ -63,7 +64,7 @@ class BeamTables:
     tissue: Float[Tensor, "tissues 3"]
     pair: Float[Tensor, "tissues tissues 7"]
     shadow: Float[Tensor, "tissues tissues"]
-    texture: Float[Tensor, "256"]
+    texture: Float[Tensor, " levels"]
     reference: float
     paths: LongPaths
     gain: Float[Tensor, " samples"]
@@ -126,7 +127,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         tissue=tissue,
         pair=pair,
         shadow=shadow_table(pair),
-        texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(256),
+        texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(TEXTURE_LEVELS),
         reference=display_reference(transducer),
         paths=long_paths(transducer, config, ranges, pulse, spread),
         gain=gain,

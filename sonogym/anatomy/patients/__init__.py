@@ -1,4 +1,4 @@
-"""Seeded procedural torsos: adults from T9 to the sacrum, drawn from published sizes.
+"""Seeded procedural torsos: adults from T8 to the sacrum, drawn from published sizes.
 
 Inside this package lengths are millimetres, the unit of the anatomical tables; what it hands out is in metres.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from sonogym.anatomy.anatomy import Anatomy, anatomy_from_tensors, anatomy_tensors
 from sonogym.anatomy.cache import cache_folder, kept
-from sonogym.anatomy.patients.params import draw_patient
+from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.errors import require_between
 
-VERSION = "4"  # raise it with every change of what a seed looks like: cached patients are keyed by it
+VERSION = "5"  # raise it with every change of what a seed looks like: cached patients are keyed by it
 
 
 def make_procedural(seed: int, spacing: float = 1.5e-3, name: str | None = None) -> Anatomy:
