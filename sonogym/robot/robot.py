@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,6 +44,7 @@ class RobotState:
     anatomy_index: Int[Tensor, " envs"]
 
 
+@runtime_checkable
 class Robot(Protocol):
     """An arm for every environment. States are never changed in place.
 
@@ -127,6 +128,10 @@ class KinematicArm:
             reason=free,
             anatomy_index=anatomy_index,
         )
+
+    def reaches(self, base_from_probe: Pose) -> Bool[Tensor, " envs"]:
+        """Whether poses (envs,) are in reach."""
+        return solve(self.arm, self.known[self._nearest(base_from_probe)], base_from_probe, self.ik).reached
 
     def move(
         self, state: RobotState, base_from_probe: Pose, period: float, wrench: Float[Tensor, "envs 6"] | None = None

@@ -37,25 +37,25 @@ def regulate(
     admittance: Admittance,
     state: AdmittanceState,
     touch: ContactReading,
-    drift: Float[Tensor, " envs"] | float,
-    error: Float[Tensor, "envs samples"] | float,
-    samples: int,
+    drift: Float[Tensor, " envs"] | None,
+    error: Float[Tensor, "envs samples"],
 ) -> AdmittanceState:
-    """The controller's state after ``samples`` of its periods.
+    """The controller's state after as many of its periods as ``error`` [N] has samples, which the sensor adds.
 
     Within them the tissue is that of ``touch``, F = (F_touch + F0) exp(d / d0) - F0 with d [m] what the face has gone
-    deeper since, by its own travel and by ``drift`` [m], how much the skin rises against it over all samples. ``error``
-    [N] is what the sensor adds. The controller takes the tissue's stiffness for (F + F0) / d0, F0 and d0 being known to
-    it from the patient's scan (design).
+    deeper since, by its own travel and by ``drift`` [m], how much the skin rises against it meanwhile. The controller
+    takes the tissue's stiffness for (F + F0) / d0: F0 and d0 are known to it from the patient's scan (design).
     """
     begin = state.travel
     scale, depth = _law(touch)
     felt = touch.force + touch.force_scale
+    samples = error.shape[1]
     for sample in range(samples):
-        deeper = state.travel - begin + drift * (sample / samples)
+        deeper = state.travel - begin
+        if drift is not None:
+            deeper = deeper + drift * (sample / samples)
         force = (felt * torch.exp(deeper / depth) - touch.force_scale).clamp_min(0.0)
-        reading = force + (error[:, sample] if isinstance(error, Tensor) else error)
-        state = admittance.step(state, reading, (force + scale) / depth)
+        state = admittance.step(state, force + error[:, sample], (force + scale) / depth)
     return state
 
 

@@ -16,10 +16,11 @@ from sonogym.robot.admittance import AdmittanceState
 from sonogym.robot.contact import ContactFactors, ContactReading
 from sonogym.robot.robot import RobotState
 from sonogym.sim.force_control import Control
-from sonogym.sim.safety import SafetyState
 from sonogym.ultrasound.frame import RenderParams
 
 State = TypeVar("State")
+SAFETY_TERMS = ("force_warn", "force", "pressure", "speed", "workspace", "joint", "contact")
+LASTING = 3  # what may last: being held back at the border, an arm that does not follow, loss of contact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,37 @@ class SimParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SafetyState:
+    """Limits, batch first.
+
+    ``exceeded`` are those of :data:`SAFETY_TERMS` that are broken now, ``over`` [s] for how long each was in this
+    episode; ``lasting`` [s] how long border, reach and loss of contact have lasted without a break; ``region`` indexes
+    REGIONS; ``stop`` holds a :class:`~sonogym.robot.admittance.StopReason`.
+    """
+
+    exceeded: Bool[Tensor, "envs terms"]
+    over: Float[Tensor, "envs terms"]
+    lasting: Float[Tensor, "envs lasting"]
+    region: Int[Tensor, " envs"]
+    stop: Int[Tensor, " envs"]
+
+    @staticmethod
+    def fresh(envs: int) -> SafetyState:
+        """Nothing exceeded yet."""
+        none = torch.zeros(envs, dtype=torch.int64)
+        over = torch.zeros(envs, len(SAFETY_TERMS))
+        return SafetyState(exceeded=over > 0, over=over, lasting=torch.zeros(envs, LASTING), region=none, stop=none)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimState:
     """State of every environment.
 
     ``step_count`` counts the steps of the episode; ``path`` [m] is the length the probe has travelled;
     ``held_back`` whether the last command ran into the border of the workspace. Of the rest only what the simulation
-    has is there: ``wanted`` the pose asked of the robot, ``touch`` what the face feels, ``press`` the force control
-    (its travel is counted from the press of the motion), ``robot`` the arm, ``queue`` the last commands, newest first,
-    ``safety`` the limits.
+    has is there: ``wanted`` the pose asked of the robot, ``touch`` what the face feels, ``reading`` [N] what the force
+    sensor shows, ``press`` the force control (its travel is counted from the press of the motion), ``robot`` the arm,
+    ``queue`` the last commands, newest first, ``safety`` the limits.
     """
 
     params: SimParams
@@ -59,6 +83,7 @@ class SimState:
     held_back: Bool[Tensor, " envs"]
     wanted: Pose | None = None
     touch: ContactReading | None = None
+    reading: Float[Tensor, " envs"] | None = None
     press: AdmittanceState | None = None
     robot: RobotState | None = None
     queue: Float[Tensor, "envs commands axes"] | None = None
