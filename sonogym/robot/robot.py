@@ -46,13 +46,17 @@ class RobotState:
 
 @runtime_checkable
 class Robot(Protocol):
-    """An arm for every environment. States are never changed in place.
+    """An arm for every environment. States are never changed in place."""
 
-    ``feels_wrench`` says whether :meth:`move` wants the load on the probe (else it is not worked out).
-    """
+    @property
+    def arm(self) -> Arm:
+        """The arm in every environment."""
+        ...
 
-    arm: Arm
-    feels_wrench: bool
+    @property
+    def feels_wrench(self) -> bool:
+        """Whether :meth:`move` wants the load on the probe; if not, it is not worked out."""
+        ...
 
     def start(self, base_from_probe: Pose, anatomy_index: Int[Tensor, " envs"]) -> RobotState:
         """Arms at rest with their probes at the poses; raises :class:`InvalidInputError` for one out of reach."""

@@ -77,10 +77,7 @@ class Rig:
         pose = self._settle(params, breath)
         touch = self._feel(pose, params, breath)
         robot = None if self.stand is None else self.stand.robot.start(self.stand.to_base(pose, index), index)
-        if self.stand is None or robot is None:
-            reached = pose
-        else:
-            reached = self.stand.to_patient(robot.base_from_probe, index)
+        reached = self.stand.to_patient(robot.base_from_probe, index) if self.stand and robot else pose
         return dataclasses.replace(
             state,
             patient_from_probe=reached,
