@@ -133,7 +133,7 @@ class Renderer:
         in_contact = self.config.contact and not self.transducer.inserted
         lines = trace_lines(
             pose, index, params, self.variants[variant], self._scanlines,
-            self._tables[variant], self.voxels, self.skin if in_contact else None,
+            self._tables[variant], self.voxels, (self.skin, self.bone) if in_contact else None,
             None if params.breathing is None else self.breathing,
         )  # fmt: skip
         return self._frame(self._run(variant, lines))
