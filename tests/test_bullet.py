@@ -146,16 +146,19 @@ def test_wrench_on_the_probe_loads_the_motors_by_the_jacobians_transpose(robot):
 
 
 def test_motor_too_weak_for_its_load_gives_way_and_says_so():
-    robot = made("kuka_iiwa", change=lambda chain: {"torque": 0.12 * chain.torque})
-    state, goal = started(robot, on_the_back())
-    push = torch.tensor([[0.0, 0.0, 120.0, 0.0, 0.0, 0.0]])
-    pushed = state
+    """Motors that can hold the arm's own weight and little more, pushed sideways by 40 N."""
+    strong = made("kuka_iiwa")
+    state, _ = started(strong, on_the_back())
+    world, q = strong.world(0), state.joint_position[0].tolist()
+    world.place(q)
+    held = torch.from_numpy(world.move(q, 0.2, None, [0.0] * 3).torque).float()
+    weak = made("kuka_iiwa", change=lambda chain: {"torque": 1.5 * held.abs() + 3.0})
+    state, goal = started(weak, on_the_back())
+    assert not weak.move(state, goal, PERIOD).blocked.any()
     for _ in range(5):
-        pushed = robot.move(pushed, goal, PERIOD, push)
-    assert pushed.blocked.all()
-    assert pushed.reason.tolist() == [BlockReason.TORQUE]
-    assert pushed.base_from_probe.translation[0, 2] > goal.translation[0, 2] + 3e-3
-    assert not robot.move(state, goal, PERIOD).blocked.any()
+        state = weak.move(state, goal, PERIOD, torch.tensor([[0.0, 40.0, 0.0, 0.0, 0.0, 0.0]]))
+    assert state.reason.tolist() == [BlockReason.TORQUE]
+    assert state.base_from_probe.translation[0, 1] > goal.translation[0, 1] + 3e-3
 
 
 def test_link_that_meets_the_skin_is_stopped_and_reported():

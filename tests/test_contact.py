@@ -1,9 +1,9 @@
 """What a face feels over known bodies: force, pressure, friction, lift and the depth of bone.
 
 Golden numbers: the closed form of contact.md on a flat slab, an integral over a fine grid for the convex face.
-Mutations seen to fail: exp for expm1, no or twice the root of the contact area, column without the indentation, friction
-along the sliding or without a sticking speed, lift of the other sign, damping or loss of the wrong sign, bone beside the
-line not counted as deeper, nodes only (no crossing between them), gel ignored.
+Mutations seen to fail: exp for expm1, no or twice the root of the contact area, column without the indentation,
+friction along the sliding or without a sticking speed, lift of the other sign, damping or loss of the wrong sign, bone
+beside the line not counted as deeper, nodes only (no crossing between them), gel ignored.
 """
 
 import math
@@ -186,3 +186,18 @@ def test_impossible_factors_and_probes_are_refused():
         ContactFactors(loss=torch.tensor([1.2]))
     with pytest.raises(InvalidInputError, match="lies inside the body"):
         Contact(SKIN, BONES, load_probe("radial360"))
+
+
+def test_compiled_query_is_the_one_in_torch():
+    """Asking for gradients takes the torch path."""
+    body = plate(0.03, 0.008, width=0.02, spacing=2e-3)
+    bone = VolumeStack.from_volumes([bone_distance(body.labels), bone_distance(SOFT.labels)])
+    generator = torch.Generator().manual_seed(3)
+    origin = 0.03 * torch.randn(40, 5, 3, generator=generator)
+    direction = torch.nn.functional.normalize(torch.randn(40, 5, 3, generator=generator), dim=-1)
+    index = torch.arange(40) % 2
+    compiled = column_above_bone(bone, index, origin, direction)
+    assert torch.allclose(compiled, column_above_bone(bone, index, origin.requires_grad_(), direction), atol=1e-6)
+    read = bone.trilinear(origin.detach(), index)
+    assert torch.allclose(read, bone.trilinear(origin, index), atol=1e-6)
+    assert compiled.std() > 0.01

@@ -26,11 +26,8 @@ from sonogym.ultrasound.renderer import Renderer
 
 S0029_ABDOMEN, S0004_ABDOMEN = (0.0, 0.12), (0.21, 0.33)  # m
 CHEST_BASE = (-0.34, -0.22)  # m
-COARSER, COARSE, FINE = (
-    4e-3,
-    3e-3,
-    2e-3,
-)  # m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
+# m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
+COARSER, COARSE, FINE = 4e-3, 3e-3, 2e-3
 SPARSE = (slice(None, None, 3),) * 3
 GIVEN = Path(__file__).parents[1] / "benchmarks" / "real_ct.toml"
 

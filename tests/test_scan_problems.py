@@ -130,7 +130,7 @@ def test_skin_knows_where_the_field_of_view_cut_it(cut):
 def test_planes_on_cut_skin_are_refused_and_others_are_not(cut, monkeypatch):
     monkeypatch.setattr(planes, "PLANE_NAMES", ("transverse_L3", "liver_kidney"))
     assert plane_pose(cut, "transverse_L3").translation[1] == pytest.approx(-0.09, abs=3e-3)
-    with pytest.raises(InvalidInputError, match="'liver_kidney'.*field of view cut"):
+    with pytest.raises(InvalidInputError, match=r"'liver_kidney'.*field of view cut"):
         plane_pose(cut, "liver_kidney")
     assert reachable_planes(cut) == ["transverse_L3"]
 

@@ -80,9 +80,8 @@ def _landmarks(anatomy: Anatomy) -> Iterator[Check]:
     if not anatomy.landmarks:
         yield Check("landmarks", WARNING, "none: no standard plane can be used")
         return
-    yield _judged(
-        "landmarks", not out, f"{len(anatomy.landmarks)} inside the body" if not out else f"outside: {', '.join(out)}"
-    )
+    found = f"outside: {', '.join(out)}" if out else f"{len(anatomy.landmarks)} inside the body"
+    yield _judged("landmarks", not out, found)
     bone = np.isin(anatomy.labels.voxels[0].numpy(), BONE)
     to_bone = ndimage.distance_transform_edt(~bone, sampling=anatomy.labels.spacing)
     spine = [name for name in anatomy.landmarks if name.startswith("vertebra_")]

@@ -62,15 +62,18 @@ class Camera:
         return self.oversampling * self.height, self.oversampling * self.width
 
     def rays(self) -> np.ndarray:
-        """(height, width, 3) of every rendered pixel: eye + depth x ray is the point it shows, base frame."""
+        """(height, width, 3) of every rendered pixel: eye + depth x ray is the point it shows, base frame.
+
+        Bullet's renderer samples the lower left corner of a pixel.
+        """
         ahead = np.subtract(self.target, self.eye)
         ahead = ahead / np.linalg.norm(ahead)
         right = np.cross(ahead, (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
         height, width = self.shape
         half = math.tan(0.5 * self.field_of_view)
-        x = ((np.arange(width) + 0.5) / width * 2.0 - 1.0) * half * width / height
-        y = (1.0 - (np.arange(height) + 0.5) / height * 2.0) * half
+        x = (np.arange(width) / width * 2.0 - 1.0) * half * width / height
+        y = (1.0 - (np.arange(height) + 1) / height * 2.0) * half
         return ahead + x[None, :, None] * right + y[:, None, None] * np.cross(right, ahead)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -27,9 +28,10 @@ from sonogym.anatomy.volume import Volume
 from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
-from sonogym.ultrasound.texture import density_map, texture_bytes
+from sonogym.ultrasound.texture import density_map, texture_levels
+from sonogym.ultrasound.voxel_word import pack
 
-VERSION = 6  # of what :func:`bake` writes; part of the cache key
+VERSION = 7  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -43,13 +45,17 @@ _FINEST_PROCEDURAL = 1.5e-3
 class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
-    Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture (with the density of the CT). ``bone`` is
-    :func:`~sonogym.anatomy.bone.bone_distance`.
+    The bytes of :mod:`sonogym.ultrasound.voxel_word`: the first is the tissue id (air outside the skin is gel).
+    ``bone`` is :func:`~sonogym.anatomy.bone.bone_distance`.
     """
 
     voxels: Volume
     bone: Volume
+
+    @functools.cached_property
+    def tissues(self) -> Volume:
+        """The channel of tissue ids."""
+        return Volume(self.voxels.voxels[:1], self.voxels.patient_from_voxel)
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:
@@ -62,13 +68,9 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
     labels, matrix = _resample(_outside_to_gel(anatomy), anatomy.labels.patient_from_voxel.double(), pitch)
     labels, matrix = _crop(labels, matrix)
     order = table.order.numpy().astype(np.float32)[labels]
-    channels = (
-        labels,
-        _blur(order, NORMAL_BLUR / pitch),
-        _blur(order, CROSSING_BLUR / pitch),
-        texture_bytes(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape)),
-    )
-    voxels = Volume(torch.from_numpy(np.stack(channels)), matrix)
+    normals, crossings = _blur(order, NORMAL_BLUR / pitch), _blur(order, CROSSING_BLUR / pitch)
+    texture = texture_levels(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape))
+    voxels = Volume(pack(labels, normals, crossings, texture), matrix)
     return AcousticAnatomy(
         name=anatomy.name,
         skin=anatomy.skin,
@@ -251,4 +253,4 @@ def _crop(labels: np.ndarray, matrix: Tensor) -> tuple[np.ndarray, Tensor]:
 
 
 def _blur(order: np.ndarray, sigma: float) -> np.ndarray:
-    return np.rint(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest")).astype(np.uint8)
+    return np.asarray(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest"))

@@ -11,7 +11,6 @@ import numba
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
 from sonogym.ultrasound.kernel_speckle import (
     FAST,
@@ -23,12 +22,14 @@ from sonogym.ultrasound.kernel_speckle import (
     scatter_row,
 )  # fmt: skip
 from sonogym.ultrasound.propagation import FLAT
+from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT, TEXTURE_SHIFT
 
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 ROWS = 15  # line-long scratch rows that the march needs
 GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
-_SUPPORT = np.float32(SUPPORT)
-_8, _16, _24, _255 = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
+_255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
+_ORDER_SHIFT, _ORDER_MASK = np.uint32(ORDER_SHIFT), np.uint32(ORDER_MASK)
+_SHARP_SHIFT, _SHARP_MASK = np.uint32(SHARP_SHIFT), np.uint32(SHARP_MASK)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 _FLAT2 = np.float32(FLAT**2)
 _SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
@@ -58,17 +59,17 @@ def _slopes(near, far, u, v, w):
 
 @numba.njit(inline="always")
 def _order(word):
-    return np.float32(np.int32((word >> _8) & _255))
+    return np.float32(np.int32((word >> _ORDER_SHIFT) & _ORDER_MASK))
 
 
 @numba.njit(inline="always")
 def _sharp(word):
-    return np.float32(np.int32((word >> _16) & _255))
+    return np.float32(np.int32((word >> _SHARP_SHIFT) & _SHARP_MASK))
 
 
 @numba.njit(inline="always")
-def _cell(voxels, shape, stride, a, b, c):
-    """Gradient of the order map, and value and gradient of the sharp one, at a point in voxel units."""
+def _corners(voxels, shape, stride, a, b, c):
+    """Voxels around a point in voxel units, those near and those far along the first axis, and where it lies within."""
     i, u = _clamped(a, shape[0])
     j, v = _clamped(b, shape[1])
     k, w = _clamped(c, shape[2])
@@ -77,13 +78,26 @@ def _cell(voxels, shape, stride, a, b, c):
     n0, n1, n2, n3 = voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r]
     at += p
     f0, f1, f2, f3 = voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r]
+    return (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w
+
+
+@numba.njit(inline="always")
+def _normal(voxels, shape, stride, a, b, c):
+    """Gradient of the order map at a point in voxel units."""
+    (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w = _corners(voxels, shape, stride, a, b, c)
     _, ga, gb, gc = _slopes(
         (_order(n0), _order(n1), _order(n2), _order(n3)), (_order(f0), _order(f1), _order(f2), _order(f3)), u, v, w
     )
-    value, sa, sb, sc = _slopes(
+    return ga, gb, gc
+
+
+@numba.njit(inline="always")
+def _place(voxels, shape, stride, a, b, c):
+    """Value and gradient of the sharp map at a point in voxel units."""
+    (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w = _corners(voxels, shape, stride, a, b, c)
+    return _slopes(
         (_sharp(n0), _sharp(n1), _sharp(n2), _sharp(n3)), (_sharp(f0), _sharp(f1), _sharp(f2), _sharp(f3)), u, v, w
     )
-    return ga, gb, gc, value, sa, sb, sc
 
 
 @numba.njit(inline="always")
@@ -147,16 +161,16 @@ def _interfaces(
         a = origin[0, line] + da * middle + offset[0]
         b = origin[1, line] + db * middle + offset[1]
         c = origin[2, line] + dc * middle + offset[2]
-        ga, gb, gc, value, sa, sb, sc = _cell(voxels, shape, stride, a, b, c)
-        rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
-        cosine = _1
-        if rise2 > _FLAT2:
-            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(rise2 * length2), _1)
-        slope = sa * da + sb * db + sc * dc
+        value, sa, sb, sc = _place(voxels, shape, stride, a, b, c)
+        slope, length2 = sa * da + sb * db + sc * dc, da * da + db * db + dc * dc
         limit = max(_SHIFT, _HALF * advance)
         shift = _0
         if slope * slope > _FLAT2 * length2:
             shift = min(max((pair[last, label, 6] - value) / slope, -limit), limit)
+        ga, gb, gc = _normal(voxels, shape, stride, a + da * shift, b + db * shift, c + dc * shift)
+        rise2, cosine = ga * ga + gb * gb + gc * gc, _1
+        if rise2 > _FLAT2:
+            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(rise2 * length2), _1)
         row = max(np.float32(k) - _HALF + shift / advance, -_HALF)
         reflection, specular, diffuse = _echo(cosine, pair, last, label)
         ones, amplitude = echo_word(a, b, c, scatterers), passed[line] * weight
@@ -240,7 +254,7 @@ def _advance(words, tissue, texture, amplitude, shade, passed, depth):
     for line in range(words.shape[0]):
         word = words[line]
         label = word & _255
-        amplitude[line] = tissue[label, 0] * texture[word >> _24]
+        amplitude[line] = tissue[label, 0] * texture[word >> _TEXTURE_SHIFT]
         shade[line] = passed[line]
         passed[line] = max(passed[line] * tissue[label, 1], FLOOR)
         depth[line] += tissue[label, 2]
@@ -253,12 +267,12 @@ def march(
 ):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding,
-    turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
-    With ``refracts`` or knots the lines of ``geometry`` are bent in place.
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, column, coupling, scale,
+    crowding, turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as
+    unpacked below. With ``refracts`` or knots the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
-    origin, direction, elevation, indentation, coupling, scale, crowding, turn, knot = geometry
+    origin, direction, elevation, indentation, column, coupling, scale, crowding, turn, knot = geometry
     primes, cells, seed = scatterers
     step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
@@ -273,7 +287,7 @@ def march(
     for line in range(lines):
         depth[line] = _HALF * step
         material[line] = -indentation[line] - _HALF * step
-        inverse[line] = _1 / (_SUPPORT - indentation[line])
+        inverse[line] = _1 / column[line]
         passed[line], gain[line] = coupling[line], scale[line]
         before[line] = GEL
         rows[GAS_STRENGTH, line] = _0
