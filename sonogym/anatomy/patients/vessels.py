@@ -41,7 +41,7 @@ def _aorta(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]
 
 
 def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
-    """Veins first, arteries over them; ``aorta_<level>`` centres [mm]."""
+    """Veins first, arteries over them; ``aorta_<level>`` and ``cava_<level>`` centres [mm]."""
     s = params.size
     points, radii = _aorta(params, spine)
     cava = np.array([spine.local(level, (s * x, s * y, 0.0)) for level, x, y, *_ in _CAVA])
@@ -56,7 +56,8 @@ def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[s
     _splanchnic(canvas, params, spine)
     _tube(canvas, points, radii, _ARTERY_WALL)
     levels = [level for level, *_ in _AORTA]
-    return {f"aorta_{level}": points[levels.index(level)] for level in ("T12", "L1", "L2", "L3", "L4")}
+    middles = {"aorta": dict(zip(levels, points, strict=False)), "cava": dict(zip(levels, cava, strict=False))}
+    return {f"{name}_{level}": of[level] for name, of in middles.items() for level in ("T12", "L1", "L2", "L3", "L4")}
 
 
 def _iliac(
