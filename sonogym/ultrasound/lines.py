@@ -16,7 +16,7 @@ from sonogym.ultrasound.deformation import steepest
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.moving_lines import carried, straight
 from sonogym.ultrasound.postprocess import TGC_CAP
-from sonogym.ultrasound.speckle import MASK, PRIMES
+from sonogym.ultrasound.speckle import MASK, PRIMES, WORDS
 from sonogym.ultrasound.transducer import Transducer
 
 _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
@@ -33,8 +33,9 @@ class Lines:
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
     ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
-    its amplitude at the face. At the material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its
-    direction (see :mod:`sonogym.ultrasound.moving_lines`).
+    its amplitude at the face; ``occupied`` (envs,) is that of :func:`~sonogym.ultrasound.speckle.scatterers`. At the
+    material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its direction (see
+    :mod:`sonogym.ultrasound.moving_lines`).
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -56,6 +57,7 @@ class Lines:
     dynamic_range: Float[Tensor, " envs"]
     tissue: Float[Tensor, "rows tissues 3"]
     haze: Float[Tensor, " envs"]
+    occupied: Int[Tensor, " envs"]
     turn: Float[Tensor, "envs knots 3 lines"]
     knot: Float[Tensor, " knots"]
 
@@ -93,6 +95,7 @@ def trace_lines(
     turn = _pick(_rotate(linear, rays.turn.flatten(1, 2)), axes).unflatten(1, rays.turn.shape[1:3])
     cosines = direction * spacing[:, None, None]
     power = axial_power(tables, cosines)
+    occupied, strength = _density(params, tables)
     squeezed = power if body is None else axial_power(tables, cosines * steepest(press)[..., None])
     return Lines(
         origin=_pick(voxel_origin, axes).mT.contiguous(),
@@ -101,7 +104,7 @@ def trace_lines(
         indentation=press.indentation.contiguous(),
         column=press.column.contiguous(),
         coupling=press.coupling.contiguous(),
-        scale=power.rsqrt(),
+        scale=strength[:, None] * power.rsqrt(),
         crowding=4.0 * (power / squeezed - 1.0),
         start=voxels.offset[index],
         shape=shape.gather(1, axes),
@@ -114,6 +117,7 @@ def trace_lines(
         dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
         haze=_haze(params),
+        occupied=occupied,
         turn=turn.mT.contiguous(),
         knot=rays.knot,
     )
@@ -134,6 +138,17 @@ def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Te
     if params.attenuation_factor is not None:
         transmission = transmission ** params.attenuation_factor.to(table)
     return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
+
+
+def _density(params: RenderParams, tables: BeamTables) -> tuple[Int[Tensor, " envs"], Float[Tensor, " envs"]]:
+    """Lattice points that scatter, in parts of WORDS, and what keeps their power; 0 and 1 where all of them do."""
+    density = params.scatterers
+    if density is None:
+        density = torch.full_like(params.gain, torch.inf if tables.scatterers is None else tables.scatterers)
+    share = density * tables.share
+    sparse = share < 1.0
+    occupied = torch.where(sparse, (share * WORDS).round(), torch.zeros_like(share)).long()
+    return occupied, torch.where(sparse, share.rsqrt(), torch.ones_like(share)).to(tables.ranges.dtype)
 
 
 def _haze(params: RenderParams) -> Float[Tensor, " envs"]:

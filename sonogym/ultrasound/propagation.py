@@ -251,8 +251,9 @@ class Plane:
         across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
         word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
         prime = lines.primes[:, :1]
-        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
-        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
+        occupied = lines.occupied[:, None]
+        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), occupied))
+        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), occupied))
         return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:
