@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.library import resolve_patients
+from sonogym.anatomy.stack import clearance_stack
 from sonogym.config import override
 from sonogym.errors import require_between, unknown_name
 from sonogym.geometry import Pose
@@ -151,7 +152,11 @@ class Navigation:
 
     def __init__(self, config: NavigationConfig, renderer: Renderer) -> None:
         self.config = config
-        motion = SurfaceMotion(skin=renderer.skin, press=renderer.transducer.press)
+        motion = SurfaceMotion(
+            skin=renderer.skin,
+            press=renderer.transducer.press,
+            clearance=clearance_stack([body.skin for body in renderer.bodies], str(renderer.skin.flat.device)),
+        )
         self.simulator = Simulator(renderer=renderer, motion=motion, control_period=1.0 / config.control_rate)
         self.goals = find_goals(renderer.bodies, config.plane, motion)
         self.region = start_region(renderer.bodies, config.plane, self.goals, motion)

@@ -55,7 +55,7 @@ class PaintingRenderer:
         self.bodies = list(bodies)
         self.transducer = load_probe(probe)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in self.bodies])
-        self.lines, self.samples = lines, samples
+        self.lines, self.samples, self.device = lines, samples, "cpu"
 
     def render(self, patient_from_probe, anatomy_index, params=None):
         value = (patient_from_probe.translation.sum(-1) * 1e3 + anatomy_index * 7 + params.noise_seed % 64).long() % 256

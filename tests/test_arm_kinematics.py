@@ -21,6 +21,7 @@ from sonogym.robot.urdf import read_urdf
 
 LINK = {"kuka_iiwa": 6, "franka_panda": 7}  # PyBullet's index of the flange's link
 FLANGE = {"kuka_iiwa": (0.0, 0.0, 0.045), "franka_panda": (0.0, 0.0, 0.0)}
+TURN = {"kuka_iiwa": 0.0, "franka_panda": math.radians(135.0)}  # of the flange about its z
 
 
 @pytest.fixture(scope="module", params=ARMS)
@@ -51,7 +52,8 @@ def test_flange_is_where_pybullet_has_it(twin):
         expected = Pose(torch.tensor([w, x, y, z]).double(), torch.tensor(state[4]).double())
         point = expected.apply(torch.tensor(FLANGE[name]).double())
         assert (pose.translation[row] - point).norm() < 1e-5
-        assert so3.angle(pose.quaternion[row], expected.quaternion) < 1e-5
+        turned = so3.multiply(expected.quaternion, so3.exp(torch.tensor([0.0, 0.0, TURN[name]]).double()))
+        assert so3.angle(pose.quaternion[row], turned) < 1e-5
 
 
 def test_every_link_is_where_pybullet_has_it(twin):
@@ -145,10 +147,11 @@ def test_sliding_joint_moves_along_its_axis_and_turns_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", asset_names("robots", ".toml"))
 @pytest.mark.parametrize(("tool", "length"), [("probe", 0.18), ("drill", 0.25)])
-def test_every_preset_holds_its_tool_straight_down_at_home(name, tool, length):
+def test_every_preset_holds_its_tool_straight_down_and_x_to_the_base_at_home(name, tool, length):
     held, bare = arm(name, tool=tool), arm(name)
     pose, flange = held.base_from_tool(held.home), bare.base_from_tool(bare.home)
     assert so3.rotate(pose.quaternion, torch.tensor([0.0, 0.0, 1.0]).double())[2] < -1 + 1e-9
+    assert so3.rotate(pose.quaternion, torch.tensor([1.0, 0.0, 0.0]).double())[0] < -1 + 1e-9
     assert torch.allclose(flange.translation - pose.translation, torch.tensor([0, 0, length]).double(), atol=1e-9)
     assert torch.allclose((flange.inverse() @ pose).translation, held.flange_from_tool.translation, atol=1e-12)
     assert (held.chain.speed > 0.5).all()

@@ -94,10 +94,12 @@ def test_tissue_never_pulls(indentation, speed):
     assert contact_force(column(0.04), newton(indentation), newton(speed)).item() >= 0.0
 
 
-def test_pressing_at_30_mm_a_second_adds_30_per_cent():
+@pytest.mark.parametrize(("speed", "loss", "expected"), [(0.03, 0.0, 1.3), (0.03, 0.1, 1.4), (-0.03, 0.2, 0.5)])
+def test_pressing_feels_more_than_rest_and_release_less(speed, loss, expected):
+    """1 % for each mm/s, and the slow loss, which is fully there at 30 mm/s."""
     tissue, delta = column(0.04), newton(0.008)
-    ratio = contact_force(tissue, delta, newton(0.03)) / contact_force(tissue, delta)
-    assert ratio.item() == pytest.approx(1.3)
+    ratio = contact_force(tissue, delta, newton(speed), newton(loss)) / contact_force(tissue, delta)
+    assert ratio.item() == pytest.approx(expected, abs=1e-3)
 
 
 @given(bone, st.floats(1e-3, 0.015), st.floats(0.05, 5.0), st.floats(0.05, 5.0))
@@ -114,16 +116,23 @@ def test_press_and_release_never_create_energy(depth, deepest, press_time, relea
     assert work > 0.0
 
 
-def test_slow_cycle_loses_almost_nothing_and_a_fast_one_more():
+def lost(seconds, loss, turns=1):
     tissue = column(0.04)
+    path = 0.5 * (1 - torch.cos(torch.linspace(0, 2 * math.pi * turns, 4001, dtype=torch.float64))) * 0.01
+    speed, middle = path.diff() / (seconds / 4000), 0.5 * (path[1:] + path[:-1])
+    return (contact_force(tissue, middle, speed, torch.full_like(speed, loss)) * path.diff()).sum().item()
 
-    def lost(seconds):
-        path = 0.5 * (1 - torch.cos(torch.linspace(0, 2 * math.pi, 4001, dtype=torch.float64))) * 0.01
-        speed = path.diff() / (seconds / 4000)
-        return (contact_force(tissue, 0.5 * (path[1:] + path[:-1]), speed) * path.diff()).sum().item()
 
-    assert lost(1000.0) == pytest.approx(0.0, abs=1e-5)
-    assert lost(2.0) > 10 * lost(40.0) > 0.0
+def test_slow_cycle_loses_nothing_without_loss_and_a_fast_one_more():
+    assert lost(1000.0, 0.0) == pytest.approx(0.0, abs=1e-5)
+    assert lost(2.0, 0.0) > 10 * lost(40.0, 0.0) > 0.0
+
+
+def test_slow_cycle_loses_twice_the_loss_times_the_work_of_pressing():
+    """2 h F0 (d0 (e^(delta/d0) - 1) - delta) above what damping takes, at speeds many times the loss's own."""
+    tissue = column(0.04)
+    work = (tissue.force * (tissue.depth * torch.expm1(0.01 / tissue.depth) - 0.01)).item()
+    assert lost(0.4, 0.2) - lost(0.4, 0.0) == pytest.approx(2 * 0.2 * work, rel=0.05)
 
 
 def test_batch_and_single_precision_agree_with_double():

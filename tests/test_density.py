@@ -9,6 +9,7 @@ import torch
 from sonogym.anatomy.phantoms import homogeneous, layers
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
+from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.bake import bake
 from sonogym.ultrasound.texture import density_map, texture_gain
 
@@ -20,7 +21,9 @@ def with_ct(anatomy, hu):
 
 
 def amplitude(anatomy):
-    return texture_gain()[bake(anatomy, 1e-3).voxels.voxels[3].numpy()]
+    voxels = bake(anatomy, 1e-3).voxels.voxels
+    word = voxel_word.words(voxels.movedim(0, -1).reshape(-1, 4).contiguous())
+    return texture_gain()[voxel_word.texture(word).numpy()].reshape(voxels.shape[1:])
 
 
 def test_denser_part_of_a_tissue_scatters_more_by_two_per_mille_a_hounsfield_unit():

@@ -65,6 +65,13 @@ def every(folder, changes):
         slice_file(folder, k, **changes(k))
 
 
+def swapped(k):
+    """The pixels (air stored as 24) with the two bytes of each in the wrong order."""
+    pixels = np.full((SIZE, SIZE - 4), 24, np.uint16)
+    pixels[6:-6, 6:-6] = 1024 + k
+    return pixels.byteswap().tobytes()
+
+
 def remove(folder, k):
     (folder / f"1.2.3-{99 - k:03d}.dcm").unlink()
 
@@ -88,6 +95,7 @@ def remove(folder, k):
         ),
         (lambda d: every(d, lambda k: {"ImagePositionPatient": [0, 0.9 * k, GAP * k]}), "tilted by 19.8 degrees"),
         (lambda d: every(d, lambda k: {"RescaleIntercept": 0}), "holds no air"),
+        (lambda d: every(d, lambda k: {"PixelData": swapped(k)}), "bytes of each number swapped"),
     ],
 )
 def test_broken_series_are_refused_with_their_cause(series, spoil, message):

@@ -11,7 +11,8 @@ from scipy import ndimage
 from sonogym.anatomy import Tissue
 from sonogym.anatomy.cache import cache_folder
 from sonogym.anatomy.patients import load_procedural, make_procedural
-from sonogym.anatomy.patients.params import LEVELS, draw_patient
+from sonogym.anatomy.patients.drawing import draw_patient
+from sonogym.anatomy.patients.params import LEVELS
 from sonogym.anatomy.patients.spine import build_spine
 from sonogym.anatomy.planes import plane_pose
 from sonogym.anatomy.surface import skin_from_body
@@ -66,7 +67,7 @@ def test_population_is_wide():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_tissue_has_a_plausible_volume(patients, seed):
     anatomy = patients[seed]
-    missing = set(Tissue) - {Tissue.GEL, Tissue.MYOCARDIUM} - {Tissue(i) for i in np.unique(labels_of(anatomy))}
+    missing = set(Tissue) - {Tissue.GEL} - {Tissue(i) for i in np.unique(labels_of(anatomy))}
     assert not missing
     kidney = (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS)
     x = anatomy.labels.voxel_from_patient[0, 3]
@@ -86,7 +87,8 @@ def test_landmarks_lie_in_their_tissue(patients, seed):
         "vertebra": BONE, "spinous": BONE, "sacrum": BONE, "iliac": BONE, "aorta": (Tissue.BLOOD,),
         "liver": (Tissue.LIVER, Tissue.BLOOD, Tissue.CONNECTIVE), "spleen": (Tissue.SPLEEN,),
         "kidney": (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS),
-        "gall": (Tissue.BILE,), "lung": (Tissue.LUNG,),
+        "gall": (Tissue.BILE,), "lung": (Tissue.LUNG,), "heart": (Tissue.BLOOD, Tissue.MYOCARDIUM),
+        "pancreas": (Tissue.PANCREAS,), "stomach": (Tissue.STOMACH, Tissue.AIR),
     }  # fmt: skip
     required = {f"vertebra_{level}" for level in LEVELS} | {f"spinous_{level}" for level in LEVELS}
     required |= {"aorta_L2", "aorta_L3", "aorta_L4", "iliac_crest_left", "iliac_crest_right"}
@@ -186,7 +188,7 @@ def test_transverse_plane_lies_behind_the_spine(patients, seed):
 def test_image_plane_holds_the_structure_it_is_named_after(patients, seed, plane, landmark):
     pose = plane_pose(patients[seed], plane)
     lateral, elevation, depth = pose.inverse().apply(patients[seed].landmarks[landmark]).tolist()
-    assert abs(elevation) < 1.5e-3
+    assert abs(elevation) < 2e-3
     assert abs(lateral) < 0.03 < depth < 0.14
     normal = patients[seed].skin.normal(pose.translation[None])[0]
     torch.testing.assert_close(pose.matrix()[:3, 2], -normal, atol=1e-4, rtol=0)

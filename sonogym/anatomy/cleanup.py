@@ -52,8 +52,13 @@ def bounding_box(mask: Bool[np.ndarray, "x y z"], margin: int) -> tuple[slice, s
     return box[0], box[1], box[2]
 
 
-def share_cut(body: Bool[np.ndarray, "x y z"], outside: Bool[np.ndarray, "x y z"]) -> float:
-    """Share of the body's side surface that the field of view cuts (the two ends of the scan are always cut)."""
+def cut_surface(
+    body: Bool[np.ndarray, "x y z"], outside: Bool[np.ndarray, "x y z"]
+) -> tuple[Bool[np.ndarray, "x y z"], float]:
+    """Voxels of the body that end at the field of view and not at the skin, and their share of its side surface.
+
+    The two ends of the scan are always cut and do not count.
+    """
     beyond = np.pad(outside, ((1, 1), (1, 1), (0, 0)), constant_values=True)
     air = np.pad(~body, ((1, 1), (1, 1), (0, 0)), constant_values=True)
     surface, cut = np.zeros_like(body), np.zeros_like(body)
@@ -63,7 +68,7 @@ def share_cut(body: Bool[np.ndarray, "x y z"], outside: Bool[np.ndarray, "x y z"
             window = tuple(slice(w.start, w.start + n) for w, n in zip(window, body.shape[:2], strict=True))
             surface |= body & air[window]
             cut |= body & beyond[window]
-    return float(cut.sum() / max(int((surface | cut).sum()), 1))
+    return cut, float(cut.sum() / max(int((surface | cut).sum()), 1))
 
 
 def _filled(body: np.ndarray, seal: int) -> np.ndarray:

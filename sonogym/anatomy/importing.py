@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from sonogym.anatomy.anatomy import ANATOMY_FILE, Anatomy, anatomy_tensors, content_digest
+from sonogym.anatomy.anatomy import ANATOMY_FILE, Anatomy, anatomy_digest, anatomy_tensors
 from sonogym.anatomy.cache import write_atomically, write_tensors
-from sonogym.anatomy.cleanup import body_mask, bounding_box, share_cut
+from sonogym.anatomy.cleanup import body_mask, bounding_box, cut_surface
 from sonogym.anatomy.hu_tissues import UNDECIDED, tissues_from_hu
-from sonogym.anatomy.label_check import check_labels
+from sonogym.anatomy.label_check import check_labels, require_same_way_round, require_sides
 from sonogym.anatomy.landmark_finding import KINDS, check_landmarks, find_landmarks
 from sonogym.anatomy.organ_parts import paint_heart, paint_sinus
+from sonogym.anatomy.plausibility import require_back_behind, require_trunk
 from sonogym.anatomy.readers import LOWEST_HU, Scan, read_ct
-from sonogym.anatomy.resampling import Grid, cropped, grid_over, resample_labels, resample_linear
+from sonogym.anatomy.resampling import Grid, between, cropped, grid_over, resample_labels, resample_linear
+from sonogym.anatomy.scan_facts import HIGHEST_HU, contrast_agent, find_metal, problems_of, structure_medians
 from sonogym.anatomy.show import write_figure
-from sonogym.anatomy.surface import skin_from_body
+from sonogym.anatomy.surface import mark_cut, skin_from_body
 from sonogym.anatomy.synthetic_ct import synthesise_ct
+from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.totalsegmentator import Structures, read_structures, tissue_table
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError, require_between, unknown_name
@@ -36,12 +39,15 @@ MARGIN = 15e-3  # m of air kept around the body
 
 @dataclass(frozen=True, kw_only=True)
 class _Patient:
-    """The scan on its final grid."""
+    """The scan on its final grid. ``cut``: where the body ends at the field of view, ``share_cut`` of its side."""
 
     grid: Grid
     hu: np.ndarray
     body: np.ndarray
     outside: np.ndarray
+    cut: np.ndarray
+    share_cut: float
+    metal: np.ndarray
 
 
 def import_ct(
@@ -53,6 +59,7 @@ def import_ct(
     name: str | None = None,
     label_table: str = "auto",
     series: str | None = None,
+    heights: tuple[float, float] | None = None,
 ) -> Anatomy:
     """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
 
@@ -60,26 +67,48 @@ def import_ct(
 
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
     before those found in the labels; ``label_table``: see :func:`read_structures`;
-    ``series``: which one of a DICOM folder. Raises the errors of the readers and
-    :class:`InvalidInputError` for labels of another grid or scan, a landmark outside the body, or a full disk; nothing
-    is left behind then.
+    ``series``: which one of a DICOM folder; ``heights``: the lowest and highest slice that is kept, RAS metres.
+    Raises the errors of the readers and :class:`InvalidInputError` for a scan that shows no trunk or is turned, labels
+    of another grid or scan or mirrored, a landmark outside the body, or a full disk; nothing is left behind then.
     """
     require_between("spacing", spacing, 0.5e-3, 5e-3, "m", "millimetres?")
     for key in landmarks or {}:
         if key not in KINDS:
             raise unknown_name("landmark", key, KINDS)
-    structures = read_structures(labels, label_table) if labels else None
-    scan = _scan(ct, structures, series)
-    if structures is not None:
-        _require_same_grid(scan, structures, ct, labels)
+    scan, structures = _read(ct, labels, label_table, series)
+    if heights is not None:
+        scan, structures = _between(scan, structures, heights)
+    if scan is None:
+        scan = _synthesised(structures)
     anatomy = _assemble(scan, structures, spacing, dict(landmarks or {}), name or out.name, _source(ct, labels))
     _write(anatomy, out)
     return anatomy
 
 
-def _scan(ct: Path | None, structures: Structures | None, series: str | None) -> Scan:
-    if ct is not None:
-        return read_ct(ct, series)
+def _read(
+    ct: Path | None, labels: Path | None, label_table: str, series: str | None
+) -> tuple[Scan | None, Structures | None]:
+    """Both as they are stored, which must be one scan the same way round."""
+    structures = read_structures(labels, label_table) if labels else None
+    scan = read_ct(ct, series) if ct is not None else None
+    if scan is not None and structures is not None:
+        _require_same_grid(scan, structures, ct, labels)
+        require_same_way_round(structures.ids.voxels[0].numpy(), structures.names, scan.volume.voxels[0].numpy())
+    return scan, structures
+
+
+def _between(
+    scan: Scan | None, structures: Structures | None, heights: tuple[float, float]
+) -> tuple[Scan | None, Structures | None]:
+    if scan is not None:
+        volume, kept = between(scan.volume, *heights)
+        scan = replace(scan, volume=volume, outside=scan.outside[:, :, kept])
+    if structures is not None:
+        structures = replace(structures, ids=between(structures.ids, *heights)[0])
+    return scan, structures
+
+
+def _synthesised(structures: Structures | None) -> Scan:
     if structures is None:
         raise InvalidInputError("nothing to import: give a CT, labels, or both")
     return synthesise_ct(structures)
@@ -117,7 +146,7 @@ def _assemble(
 ) -> Anatomy:
     patient = _place(scan, spacing)
     matrix = patient.grid.patient_from_voxel
-    skin = skin_from_body(torch.from_numpy(patient.body), matrix)
+    skin = mark_cut(skin_from_body(torch.from_numpy(patient.body), matrix), patient.cut, matrix)
     tissue, found, more = _name_tissues(patient, structures, measured=facts["source"] is not None)
     points = found | {key: torch.tensor(point) for key, point in given.items()}
     check_landmarks(points, skin, patient.grid)
@@ -125,10 +154,9 @@ def _assemble(
     ct = Volume(torch.from_numpy(hu)[None], matrix)
     labels = Volume(torch.from_numpy(tissue)[None], matrix)
     facts = facts | _scan_facts(scan, patient) | more | {"landmarks_given": sorted(given)}
-    facts["problems"] = _problems(facts)
-    places = {key: point.tolist() for key, point in points.items()}
-    digest = content_digest(ct.voxels, labels.voxels, skin.distance.voxels, matrix.tolist(), places)
-    return Anatomy(name=name, skin=skin, landmarks=points, digest=digest, ct=ct, labels=labels, facts=facts)
+    facts["problems"] = problems_of(facts)
+    anatomy = Anatomy(name=name, skin=skin, landmarks=points, digest="", ct=ct, labels=labels, facts=facts)
+    return replace(anatomy, digest=anatomy_digest(anatomy))
 
 
 def _place(scan: Scan, spacing: float) -> _Patient:
@@ -141,8 +169,13 @@ def _place(scan: Scan, spacing: float) -> _Patient:
     beyond = Volume(scan.outside[None].to(torch.uint8), scan.volume.patient_from_voxel)
     outside = resample_linear(beyond, small, 1.0) > 0.5
     hu, body = np.ascontiguousarray(hu[box]), np.ascontiguousarray(body[box])
+    cut, share = cut_surface(body, outside)
+    require_trunk(hu, body, spacing, share)
+    require_back_behind(hu, body, spacing)
+    metal = find_metal(hu, body, spacing)
     hu[~ndimage.binary_dilation(body, iterations=2)] = AIR_HU  # the table goes from the picture too
-    return _Patient(grid=small, hu=hu, body=body, outside=outside)
+    hu = np.minimum(hu, HIGHEST_HU)
+    return _Patient(grid=small, hu=hu, body=body, outside=outside, cut=cut, share_cut=share, metal=metal)
 
 
 def _name_tissues(
@@ -151,20 +184,34 @@ def _name_tissues(
     """Tissue of each voxel, landmarks, and facts about the labels; HU that were not measured prove nothing of them."""
     grid = patient.grid
     named = np.full(grid.shape, UNDECIDED, np.uint8)
-    if structures is None:
-        return tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing), {}, {}
+    landmarks: dict[str, torch.Tensor] = {}
+    facts: dict[str, Any] = {}
+    if structures is not None:
+        named, landmarks, facts = _named(patient, structures, measured)
+    tissue = tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing)
+    tissue[patient.metal & (named != Tissue.BLOOD)] = Tissue.CORTICAL_BONE  # of all tissues the closest to a wall
+    medians = facts.get("structures_hu", {})
+    return tissue, landmarks, {**facts, "contrast": contrast_agent(medians, tissue, grid.spacing)}
+
+
+def _named(
+    patient: _Patient, structures: Structures, measured: bool
+) -> tuple[np.ndarray, dict[str, torch.Tensor], dict[str, Any]]:
+    """Tissues that labels decide, their landmarks, and their facts."""
+    grid, names = patient.grid, structures.names
     ids = resample_labels(structures.ids, grid)
+    require_sides(ids, names)
     if measured:
-        check_labels(ids, structures.names, patient.hu, grid.spacing, structures.table)
-    named = tissue_table(structures.names, UNDECIDED)[ids]
-    if "heart" in structures.names.values():  # v1 labels wall and chambers apart
+        check_labels(ids, names, patient.hu, grid.spacing, structures.table)
+    named = tissue_table(names, UNDECIDED)[ids]
+    if "heart" in names.values():  # v1 labels wall and chambers apart
         paint_heart(named, grid.spacing)
     paint_sinus(named, patient.hu, grid.spacing)
-    tissue = tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing)
-    landmarks, lost = find_landmarks(ids, structures.names, grid)
-    counts = np.bincount(ids[ids > 0], minlength=max(structures.names) + 1)
-    litres = {name: round(float(counts[i]) * grid.spacing**3 * 1e6, 1) for i, name in structures.names.items()}
-    return tissue, landmarks, {"label_table": structures.table, "structures_ml": litres, "landmarks_lost": lost}
+    landmarks, lost = find_landmarks(ids, names, grid)
+    counts = np.bincount(ids[ids > 0], minlength=max(names) + 1)
+    litres = {name: round(float(counts[i]) * grid.spacing**3 * 1e6, 1) for i, name in names.items()}
+    facts = {"label_table": structures.table, "structures_ml": litres, "landmarks_lost": lost}
+    return named, landmarks, {**facts, "structures_hu": structure_medians(ids, names, patient.hu) if measured else {}}
 
 
 def _scan_facts(scan: Scan, patient: _Patient) -> dict[str, Any]:
@@ -178,21 +225,9 @@ def _scan_facts(scan: Scan, patient: _Patient) -> dict[str, Any]:
         "grid_mm": round(1e3 * patient.grid.spacing, 3),
         "size_mm": extent,
         "body_litres": round(float(patient.body.sum()) * patient.grid.spacing**3 * 1e3, 2),
-        "skin_cut_percent": round(100 * share_cut(patient.body, patient.outside), 1),
+        "skin_cut_percent": round(100 * patient.share_cut, 1),
+        "metal_ml": round(float(patient.metal.sum()) * patient.grid.spacing**3 * 1e6, 2),
     }
-
-
-def _problems(facts: Mapping[str, Any]) -> list[str]:
-    problems = list(facts.get("landmarks_lost", []))
-    if not facts["orientation_in_header"]:
-        problems.append("the header names no orientation: left and right may be exchanged")
-    if facts["skin_cut_percent"] > 0.5:
-        problems.append(f"the field of view cuts {facts['skin_cut_percent']:g} % of the skin at the sides")
-    if facts["source"] is None:
-        problems.append("no CT: Hounsfield units are those usual for each tissue, fat and muscle a guess by depth")
-    if facts["labels"] is None:
-        problems.append("no labels: air, lung, fat, soft tissue and bone by HU only; give landmarks to use the planes")
-    return problems
 
 
 def _write(anatomy: Anatomy, out: Path) -> None:

@@ -18,6 +18,7 @@ from sonogym.errors import InvalidInputError, MissingFileError
 LOWEST_HU = -1024  # scanners' own floor; what lies below marks the outside of the field of view
 OUTSIDE_HU = -1500  # paddings in use are -2000, -2048, -3024: noise in air stays above this
 AIR_HU = -500
+HIGHEST_HU, MOST_ABOVE = 5000, 0.01  # beyond metal; the share of voxels above it that only swapped bytes reach
 SPACING_LIMITS = (0.1, 10.0)  # mm: finer is no body CT, coarser resolves no vertebra
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -149,6 +150,11 @@ def _finite(array: np.ndarray, path: Path) -> np.ndarray:
 
 def _require_body_in_air(array: np.ndarray, path: Path) -> None:
     low, high = float(array.min()), float(array.max())
+    if (array > HIGHEST_HU).mean() > MOST_ABOVE:
+        raise InvalidInputError(
+            f"{path} holds no Hounsfield units: its values are {low:g} .. {high:g}, {MOST_ABOVE:.0%} or more above "
+            f"{HIGHEST_HU}. Are the bytes of each number swapped (big for little endian)? Export the scan again"
+        )
     if high < AIR_HU:
         raise InvalidInputError(f"{path} holds only air: its highest value is {high:g} HU")
     if low > AIR_HU:

@@ -11,6 +11,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from sonogym.anatomy.volume import Volume
+from sonogym.errors import InvalidInputError
+
+_FEWEST = 8  # slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,38 @@ def cropped(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
     x, y, z = (start + part.start * grid.spacing for start, part in zip(grid.origin, box, strict=True))
     nx, ny, nz = (part.stop - part.start for part in box)
     return Grid(shape=(nx, ny, nz), spacing=grid.spacing, origin=(x, y, z))
+
+
+def parse_heights(text: str) -> tuple[float, float]:
+    """``LOW,HIGH`` in mm -> metres; raises :class:`InvalidInputError` for anything but two rising numbers."""
+    try:
+        low, high = (1e-3 * float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise InvalidInputError(f"heights must be LOW,HIGH in mm (RAS, towards the head), got {text!r}")
+    return low, high
+
+
+def between(volume: Volume, low: float, high: float) -> tuple[Volume, slice]:
+    """The slices whose middles lie between two heights [m, towards the head], and which ones they are.
+
+    Raises :class:`InvalidInputError` where fewer than 8 are left.
+    """
+    matrix = volume.patient_from_voxel.double()
+    x, y, z = volume.voxels.shape[1:]
+    middle = 0.5 * torch.tensor([x - 1, y - 1], dtype=torch.float64)
+    heights = matrix[2, :2] @ middle + matrix[2, 2] * torch.arange(z) + matrix[2, 3]
+    kept = torch.nonzero((heights >= low) & (heights <= high)).flatten().tolist()
+    if len(kept) < _FEWEST:
+        raise InvalidInputError(
+            f"between {1e3 * low:g} and {1e3 * high:g} mm lie {len(kept)} slices, {_FEWEST} are needed; the scan has "
+            f"{1e3 * float(heights[0]):.0f} .. {1e3 * float(heights[-1]):.0f} mm (RAS, towards the head)"
+        )
+    part = slice(kept[0], kept[-1] + 1)
+    moved = matrix.clone()
+    moved[:3, 3] += part.start * matrix[:3, 2]
+    return Volume(volume.voxels[:, :, :, part].contiguous(), moved), part
 
 
 def resample_linear(volume: Volume, grid: Grid, fill: float) -> Float[np.ndarray, "x y z"]:

@@ -66,7 +66,7 @@ def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, 
     tissue = anatomy.labels.voxels[0][tuple(index)].numpy().T
     ax.imshow(hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], origin="lower", interpolation="nearest")
     ax.imshow(_rgba()[tissue], origin="lower", interpolation="nearest")
-    ax.contour(_skin_distance(anatomy, tuple(index)).T, levels=[0.0], colors="cyan", linewidths=0.8)
+    _draw_skin(ax, anatomy, tuple(index))
     for name, point in anatomy.landmarks.items():
         voxel = grids.affine(anatomy.ct.voxel_from_patient, point.double()).tolist()
         if abs(voxel[axis] - centre[axis]) * anatomy.ct.spacing[axis] < NEAR:
@@ -82,12 +82,22 @@ def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, 
     ax.set_ylabel(f"voxel, towards {up}")
 
 
-def _skin_distance(anatomy: Anatomy, index: tuple[Any, ...]) -> np.ndarray:
+def _draw_skin(ax: Any, anatomy: Anatomy, index: tuple[Any, ...]) -> None:
+    """The skin in cyan, in red where the scan cut it and no probe can stand."""
+    points = _slice_points(anatomy, index)
+    distance = anatomy.skin.at(points).numpy().T
+    usable = anatomy.skin.usable(points).numpy().T
+    for shown, colour in ((usable, "cyan"), (~usable, "red")):
+        if shown.any():
+            ax.contour(np.where(shown, distance, np.nan), levels=[0.0], colors=colour, linewidths=0.9)
+
+
+def _slice_points(anatomy: Anatomy, index: tuple[Any, ...]) -> torch.Tensor:
     shape = anatomy.ct.voxels.shape[1:]
     ticks = [torch.arange(n) if isinstance(i, slice) else torch.tensor([i]) for n, i in zip(shape, index, strict=True)]
     voxel = torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1).float()
-    distance = anatomy.skin.at(grids.affine(anatomy.ct.patient_from_voxel.float(), voxel))
-    return distance.squeeze(index.index(next(i for i in index if not isinstance(i, slice)))).numpy()
+    points = grids.affine(anatomy.ct.patient_from_voxel.float(), voxel)
+    return points.squeeze(index.index(next(i for i in index if not isinstance(i, slice))))
 
 
 def _rgba() -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import grids
@@ -55,3 +56,11 @@ class VolumeStack:
         offset = self.offset[index].reshape(batch).expand(points.shape[:-1])
         shape = self.shape[index].reshape(*batch, 3).expand(points.shape)
         return grids.trilinear(self.flat[:, 0], offset, shape, self.voxel(points, index))
+
+
+def clearance_stack(skins: Sequence[Skin], device: str = "cpu") -> VolumeStack | None:
+    """Distance [m] to where the scan cut each body, for all at once; None where no skin is cut."""
+    if all(skin.clearance is None for skin in skins):
+        return None
+    whole = Volume(torch.ones(1, 2, 2, 2), torch.eye(4, dtype=torch.float64))  # 1 m everywhere: nothing is cut
+    return VolumeStack.from_volumes([skin.clearance or whole for skin in skins], device)

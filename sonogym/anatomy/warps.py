@@ -46,8 +46,9 @@ def warp_anatomy(anatomy: Anatomy, seed: int, config: WarpConfig | None = None) 
     flow = _Flow(anatomy.labels, seed, config or WarpConfig())
     back = flow.exponential(-1.0)
     ct, labels = _pulled(anatomy.ct, back, 1), _pulled(anatomy.labels, back, 0)
-    skin = Skin(_true_distance(_pulled(anatomy.skin.distance, back, 1)))
-    points = torch.stack([point.double() for point in anatomy.landmarks.values()])
+    cut = anatomy.skin.clearance
+    skin = Skin(_true_distance(_pulled(anatomy.skin.distance, back, 1)), None if cut is None else _pulled(cut, back, 1))
+    points = torch.stack([torch.zeros(3), *anatomy.landmarks.values()])[1:].double()  # there may be none
     moved = (points + torch.from_numpy(flow.exponential(1.0)(points.numpy()))).float()
     places = dict(zip(anatomy.landmarks, moved, strict=True))
     digest = content_digest(ct.voxels, labels.voxels, skin.distance.voxels, moved)

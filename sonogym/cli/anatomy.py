@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     anatomy.command("import")(import_command)
     anatomy.command("list")(list_command)
     anatomy.command("show")(show_command)
+    anatomy.command("check")(check_command)
     app.add_typer(anatomy, name="anatomy")
 
 
@@ -29,7 +30,11 @@ def import_command(
     out: Annotated[Path, typer.Option(help="Folder of the patient; it can then be named wherever a patient is.")],
     ct: Annotated[
         Path | None,
-        typer.Argument(metavar="[CT]", help=".nii, .nii.gz or a DICOM folder; may be left out with labels."),
+        typer.Argument(
+            metavar="[CT]",
+            help=".nii, .nii.gz, a DICOM folder, or a patient's folder of SonoGym or TotalSegmentator; may be left out "
+            "with labels.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="TotalSegmentator result: one multi-label file, or a folder of masks.")
@@ -38,6 +43,9 @@ def import_command(
     spacing_mm: Annotated[float, typer.Option(help="Edge of the new voxels.")] = 1.5,
     landmark: Annotated[
         list[str] | None, typer.Option(help="NAME=X,Y,Z in mm RAS, such as vertebra_L3=-5,140,-488; repeatable.")
+    ] = None,
+    heights_mm: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: keep the slices between, in mm towards the head (RAS).")
     ] = None,
     series: Annotated[str | None, typer.Option(help="End of the UID, where a folder has several series.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
@@ -54,15 +62,22 @@ def import_command(
       sonogym anatomy import dicom_folder --out patients/di
       sonogym anatomy import --labels seg.nii.gz --out patients/ed
       sonogym anatomy import ct.nii.gz --labels seg.nii.gz --label-table v1 --spacing-mm 1 --out patients/cy
+      sonogym anatomy import HumanModels/selected_dataset/s0029 --heights-mm=-700,-300 --out patients/s0029
     """
     from rich.console import Console
 
     from sonogym.anatomy.importing import QA_FILE, import_ct
     from sonogym.anatomy.landmark_finding import parse_landmark
+    from sonogym.anatomy.resampling import parse_heights
+    from sonogym.anatomy.sources import Source, find_source
     from sonogym.cli.tables import write_json
 
     points = dict(parse_landmark(text) for text in landmark or [])
-    patient = import_ct(ct, labels, out, 1e-3 * spacing_mm, points, name, label_table, series)
+    heights = None if heights_mm is None else parse_heights(heights_mm)
+    source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
+    patient = import_ct(
+        source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights
+    )
     found = _found(patient)
     if json_file is not None:
         write_json(json_file, found)
@@ -120,6 +135,30 @@ def show_command(
     typer.echo(f"wrote {out}")
 
 
+def check_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an imported patient.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the checks here as well.")] = None,
+) -> None:
+    """Look a stored patient over: its file and hashes, grid, skin, landmarks, sides, HU of air, bone and muscle.
+
+    Exits with 0 where nothing failed (there may be warnings), 1 where something did, 2 where there is no patient.
+
+    \b
+    Examples:
+      sonogym anatomy check patients/ann
+      sonogym anatomy check patients/ann --json ann.json
+    """
+    from sonogym.anatomy.checks import FAILED, check_patient
+    from sonogym.cli.tables import print_table, write_json
+
+    checks = check_patient(folder)
+    if json_file is not None:
+        write_json(json_file, {"patient": str(folder), "checks": [vars(check) for check in checks]})
+    print_table(f"patient {folder}", ("check", "result", "found"), [(c.what, c.result, c.found) for c in checks])
+    if any(check.result == FAILED for check in checks):
+        raise typer.Exit(1)
+
+
 def _found(patient: Anatomy) -> dict[str, Any]:
     places = {name: [round(1e3 * value, 1) for value in point.tolist()] for name, point in patient.landmarks.items()}
     return {"name": patient.name, "digest": patient.digest, **patient.facts, "landmarks_mm": places}
@@ -136,6 +175,8 @@ def _facts_table(found: dict[str, Any]) -> Table:
         "voxel": f"{' x '.join(f'{length:g}' for length in found['spacing_mm'])} mm -> {found['grid_mm']:g} mm",
         "coverage": f"{' x '.join(map(str, found['size_mm']))} mm (R, A, S), body {found['body_litres']:g} l",
         "skin cut at the sides": f"{found['skin_cut_percent']:g} %",
+        "contrast agent": found["contrast"],
+        "metal": f"{found['metal_ml']:g} ml" if found["metal_ml"] else "none",
         "labels": f"{found['labels']} by {found['label_table']}" if found["labels"] else "none",
         "structures": f"{len(structures)}, largest: {', '.join(largest[:LISTED])}" if structures else "none",
     }

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-_CORNERS = torch.tensor(list(itertools.product((0, 1), repeat=3)))  # of a cell, the last axis fastest
-
 
 def affine(matrix: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*out 3"]:
     """Points mapped by homogeneous matrices; batch dimensions broadcast."""
-    return (matrix[..., :3, :3] @ points[..., None])[..., 0] + matrix[..., :3, 3]
+    (a, b, c, shift), (x, y, z) = matrix[..., :3, :].unbind(-1), points.split(1, dim=-1)
+    return a * x + b * y + c * z + shift
 
 
 def nearest(
@@ -31,21 +28,21 @@ def nearest(
 
 
 def trilinear(
-    flat: Float[Tensor, " voxels"],
+    flat: Float[Tensor, "voxels *channels"],
     offset: Int[Tensor, "*points"],
     shape: Int[Tensor, "*points 3"],
     voxel: Float[Tensor, "*points 3"],
-) -> Float[Tensor, "*points"]:
-    """Trilinear interpolation of one channel at points in voxel units, clamped to the grid's border."""
+) -> Float[Tensor, "*points *channels"]:
+    """Trilinear interpolation at points in voxel units, clamped to the grid's border."""
     voxel = torch.minimum(voxel.clamp_min(0.0), (shape - 1).to(voxel.dtype))
     base = torch.minimum(voxel.floor().long(), (shape - 2).clamp_min(0))
     weight = voxel - base
-    stride = torch.stack((shape[..., 1] * shape[..., 2], shape[..., 2], torch.ones_like(shape[..., 2])), dim=-1)
-    step = torch.where(shape > 1, stride, torch.zeros_like(stride))
-    start = offset + (base * stride).sum(-1)
-    index = start[..., None] + (step[..., None, :] * _CORNERS.to(step.device)).sum(-1)
-    value = flat[index].to(weight.dtype).unflatten(-1, (2, 2, 2))
+    (i, j, k), (deep, wide, long) = base.unbind(-1), shape.unbind(-1)
+    first = offset + (i * wide + j) * long + k
+    rows = torch.stack((first, first + (wide > 1) * long), dim=-1)
+    rows = torch.stack((rows, rows + ((deep > 1) * wide * long)[..., None]), dim=-2)
+    value = flat[torch.stack((rows, rows + (long > 1)[..., None, None]), dim=-1)].to(weight.dtype)
     for axis in range(3):
         low, high = value.unbind(weight.ndim - 1)
-        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (2 - axis))])
+        value = torch.lerp(low, high, weight[..., axis][(..., *[None] * (1 + flat.ndim - axis))])
     return value

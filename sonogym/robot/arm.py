@@ -20,27 +20,51 @@ from sonogym.geometry import Pose, so3
 from sonogym.resources import read_toml
 from sonogym.robot.capsules import Capsules, link_capsules
 from sonogym.robot.chain import Chain, Frames, chain_from_joints, rotation_from_rpy
-from sonogym.robot.urdf import read_urdf
+from sonogym.robot.urdf import Urdf, read_urdf
 
-_ARM_KEYS = ("name", "package", "urdf", "base", "flange", "flange_offset_mm", "joints", "speed_deg_s", "home_deg")
-_OPTIONAL = ("package", "flange_offset_mm", "speed_deg_s")
-_TOOL_KEYS = ("name", "translation_mm", "rotation_deg", "capsule_start_mm", "capsule_end_mm", "capsule_radius_mm")
+_ARM_KEYS = (
+    "name", "package", "urdf", "base", "flange", "flange_offset_mm", "flange_rotation_deg", "joints", "speed_deg_s",
+    "torque_nm", "home_deg", "scan_at_mm", "lean_deg",
+)  # fmt: skip
+_OPTIONAL = (
+    "package", "flange_offset_mm", "flange_rotation_deg", "speed_deg_s", "torque_nm", "scan_at_mm", "lean_deg",
+)  # fmt: skip
+_TOOL_KEYS = (
+    "name", "translation_mm", "rotation_deg", "capsule_start_mm", "capsule_end_mm", "capsule_radius_mm", "mass_kg",
+    "cylinders_mm",
+)  # fmt: skip
 _INSIDE = 1e-5  # rad: rounding of a float32 posture on its limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """What hangs on the flange: ``mass`` [kg] and coaxial ``cylinders`` along its z, each from, to and radius [m]."""
+
+    name: str
+    mass: float
+    cylinders: tuple[tuple[float, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """An arm whose chain ends in its tool. The base frame is the frame of the URDF's base link.
 
-    ``flange_from_tool`` is the stated offset of the tool's frame; ``home`` [rad] the posture to fall back to;
-    ``capsules`` enclose the links (float64 fit of their collision shapes) and the tool.
+    ``model`` is the file's robot and ``flange`` the link that carries the ``tool``; ``flange_from_tool`` is the stated
+    offset of the tool's frame; ``home`` [rad] the posture to fall back to; ``capsules`` enclose the links (float64 fit
+    of their collision shapes) and the tool. ``scan_at`` [m] is where in the base a scan is best reached (the file's, else
+    the tool's place at home); skin that is scanned off the flat should ``lean`` [rad] towards the base by so much.
     """
 
     name: str
+    model: Urdf
+    flange: str
+    tool: Tool
     chain: Chain
     flange_from_tool: Pose
     home: Float[Tensor, " joints"]
     capsules: Capsules
+    scan_at: Float[Tensor, " 3"]
+    lean: float = 0.0
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Arm:
         """The same arm on another device or in another precision."""
@@ -53,6 +77,7 @@ class Arm:
             flange_from_tool=tool,
             home=self.home.to(device, dtype),
             capsules=self.capsules.to(device, dtype),
+            scan_at=self.scan_at.to(device, dtype),
         )
 
     def frames(self, joint_position: Float[Tensor, "*batch joints"]) -> Frames:
@@ -101,18 +126,26 @@ def _load(name: str, tool: str, urdf: str | None) -> Arm:
     joints = model.chain(table["base"], table["flange"])
     chain, place = chain_from_joints(joints)
     _match_joints(table["joints"], chain, str(model.path))
-    chain = _with_speeds(chain, table, name)
-    flange = _vector(table, "flange_offset_mm", name) * 1e-3
-    chain = chain.with_tip(Pose(_no_turn(), flange))
+    chain = _slowed(chain, table, name)
+    flange = Pose(_turn(table, "flange_rotation_deg", name), _vector(table, "flange_offset_mm", name) * 1e-3)
+    chain = chain.with_tip(flange)
     capsules = link_capsules(model, place)
-    flange_from_tool, capsules = _mount(_table(tool, "robots/tools", "tool", _TOOL_KEYS), tool, chain, capsules)
+    tool_table = _table(tool, "robots/tools", "tool", _TOOL_KEYS)
+    flange_from_tool, capsules = _mount(tool_table, tool, chain, capsules)
     home = torch.deg2rad(_per_joint(table, "home_deg", chain, name))
+    chain = chain.with_tip(flange_from_tool)
+    at_home = chain.frames(home).tip.translation
     arm = Arm(
         name=table["name"],
-        chain=chain.with_tip(flange_from_tool),
+        model=model,
+        flange=table["flange"],
+        tool=_tool(tool_table, tool),
+        chain=chain,
         flange_from_tool=flange_from_tool,
         home=home,
         capsules=capsules,
+        scan_at=_vector(table, "scan_at_mm", name) * 1e-3 if "scan_at_mm" in table else at_home,
+        lean=math.radians(_number(table, "lean_deg", 0.0, name)),
     )
     arm.require_posture(home)
     return arm
@@ -120,9 +153,7 @@ def _load(name: str, tool: str, urdf: str | None) -> Arm:
 
 def _mount(table: Mapping[str, Any], source: str, chain: Chain, capsules: Capsules) -> tuple[Pose, Capsules]:
     """The tool's place on the flange, and the capsules with its own, whose ends are given in the flange's frame."""
-    roll, pitch, yaw = (math.radians(value) for value in _vector(table, "rotation_deg", source).tolist())
-    turn = so3.from_matrix(rotation_from_rpy((roll, pitch, yaw)))
-    flange_from_tool = Pose(turn, _vector(table, "translation_mm", source) * 1e-3)
+    flange_from_tool = Pose(_turn(table, "rotation_deg", source), _vector(table, "translation_mm", source) * 1e-3)
     if "capsule_radius_mm" not in table:
         return flange_from_tool, capsules
     radius = table["capsule_radius_mm"]
@@ -132,7 +163,20 @@ def _mount(table: Mapping[str, Any], source: str, chain: Chain, capsules: Capsul
         chain.tip_rotation @ (_vector(table, key, source) * 1e-3) + chain.tip_offset
         for key in ("capsule_start_mm", "capsule_end_mm")
     ]
-    return flange_from_tool, capsules.joined(table["name"], len(chain.joint_names), ends[0], ends[1], radius * 1e-3)
+    return flange_from_tool, capsules.joined(table["name"], len(chain.turns), ends[0], ends[1], radius * 1e-3)
+
+
+def _tool(table: Mapping[str, Any], source: str) -> Tool:
+    mass, cylinders = table.get("mass_kg", 0.0), table.get("cylinders_mm", [])
+    if not _is_number(mass) or not 0.0 <= mass < 50.0:
+        raise InvalidInputError(f"mass_kg of {source!r} must be in [0, 50) kg, got {mass!r}")
+    parts = []
+    for cylinder in cylinders if isinstance(cylinders, list) else [cylinders]:
+        start, end, radius = (1e-3 * _list(cylinder, 3, "a cylinder of cylinders_mm", source)).tolist()
+        if not 0.0 <= start < end < 1.0 or not 0.0 < radius < 0.5:
+            raise InvalidInputError(f"cylinders_mm of {source!r} are [from, to, radius], from < to, got {cylinder}")
+        parts.append((start, end, radius))
+    return Tool(name=table["name"], mass=float(mass), cylinders=tuple(parts))
 
 
 def _urdf_path(table: Mapping[str, Any], name: str) -> Path:
@@ -175,18 +219,26 @@ def _match_joints(names: list[str], chain: Chain, source: str) -> None:
         )
 
 
-def _with_speeds(chain: Chain, table: Mapping[str, Any], source: str) -> Chain:
-    """The slower of the URDF's and the file's joint speeds."""
-    if "speed_deg_s" not in table:
-        return chain
-    speed = torch.deg2rad(_per_joint(table, "speed_deg_s", chain, source))
-    if not bool((speed > 0).all()):
-        raise InvalidInputError(f"speed_deg_s of {source!r} must be positive, got {table['speed_deg_s']}")
-    return replace(chain, speed=torch.minimum(chain.speed, speed))
+def _slowed(chain: Chain, table: Mapping[str, Any], source: str) -> Chain:
+    """The lower of the URDF's and the file's joint speeds and torques."""
+    bounds: dict[str, Any] = {}
+    for name, key, unit in (("speed", "speed_deg_s", math.pi / 180.0), ("torque", "torque_nm", 1.0)):
+        if key in table:
+            bound = unit * _per_joint(table, key, chain, source)
+            if not bool((bound > 0).all()):
+                raise InvalidInputError(f"{key} of {source!r} must be positive, got {table[key]}")
+            bounds[name] = torch.minimum(getattr(chain, name), bound)
+    return replace(chain, **bounds)
 
 
 def _per_joint(table: Mapping[str, Any], key: str, chain: Chain, source: str) -> Float[Tensor, " joints"]:
     return _list(table[key], len(chain.joint_names), key, source)
+
+
+def _turn(table: Mapping[str, Any], key: str, source: str) -> Float[Tensor, " 4"]:
+    """Quaternion of fixed-axis angles [deg]."""
+    roll, pitch, yaw = (math.radians(value) for value in _vector(table, key, source).tolist())
+    return so3.from_matrix(rotation_from_rpy((roll, pitch, yaw)))
 
 
 def _vector(table: Mapping[str, Any], key: str, source: str) -> Float[Tensor, " 3"]:
@@ -199,9 +251,12 @@ def _list(values: Any, count: int, key: str, source: str) -> Float[Tensor, " cou
     return torch.tensor(values, dtype=torch.float64)
 
 
+def _number(table: Mapping[str, Any], key: str, default: float, source: str) -> float:
+    value = table.get(key, default)
+    if not _is_number(value):
+        raise InvalidInputError(f"{key} of {source!r} must be a number, got {value!r}")
+    return float(value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _no_turn() -> Float[Tensor, " 4"]:
-    return torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)

@@ -15,6 +15,8 @@ REFERENCE_AREA = 840e-6  # m^2: 60 x 14 mm
 SHALLOWEST, DEEPEST = 23e-3, 90e-3  # m: bone depths beyond which the tissue column grows no stiffer or softer (design)
 COLUMN_SHARE = 7.5  # bone depth over d0 (design)
 DAMPING = 10.0  # s/m: force grows by 1 % per mm/s of pressing (design)
+LOSS = 0.1  # share by which a slow press lies above the force at rest, and a slow release below (design)
+LOSS_SPEED = 5e-3  # m/s at which 3/4 of the slow loss is there: smooth, or a robot at rest would chatter (design)
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,30 @@ def tissue_under(face_area: float, bone_depth: Float[Tensor, "*batch"]) -> Tissu
 
 
 def contact_force(
-    tissue: Tissue, indentation: Float[Tensor, "*batch"], speed: Float[Tensor, "*batch"] | None = None
+    tissue: Tissue,
+    indentation: Float[Tensor, "*batch"],
+    speed: Float[Tensor, "*batch"] | None = None,
+    loss: Float[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """F = max(0, F0 (exp(delta / d0) - 1)(1 + c v)) [N].
+    """F = max(0, F0 (exp(delta / d0) - 1)(1 + h tanh(v / v_h) + c v)) [N].
 
-    ``indentation`` delta [m] of the face centre, negative in the air; ``speed`` v [m/s] into the tissue, 0 if absent.
-    Never negative: tissue pushes, it does not stick.
+    ``indentation`` delta [m] of the face centre, negative in the air; ``speed`` v [m/s] into the tissue, 0 if absent;
+    ``loss`` h, LOSS if absent. Never negative: tissue pushes, it does not stick. Pressing feels more than rest and
+    release less, so a closed cycle always takes energy: the integral of F d(delta) is that of
+    F_rest (h tanh(v / v_h) + c v) v dt.
     """
     elastic = tissue.force * torch.expm1(indentation.clamp_min(0.0) / tissue.depth)
+    return elastic * rate_factor(speed, loss, elastic)
+
+
+def rate_factor(
+    speed: Float[Tensor, "*batch"] | None, loss: Float[Tensor, "*batch"] | None, like: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """max(0, 1 + h tanh(v / v_h) + c v) of :func:`contact_force`, ones at rest."""
     if speed is None:
-        return elastic
-    return elastic * (1.0 + DAMPING * speed).clamp_min(0.0)
+        return torch.ones_like(like)
+    share = LOSS if loss is None else loss
+    return (1.0 + share * torch.tanh(speed / LOSS_SPEED) + DAMPING * speed).clamp_min(0.0)
 
 
 def indentation_for(tissue: Tissue, force: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.surface import CLEARANCE
 from sonogym.errors import require_between
 from sonogym.geometry import Pose, so3
 
@@ -23,11 +24,13 @@ class SurfaceMotion:
     The poses it visits form a 3-DoF manifold: a skin point s, z = -n(s), x in the tangent plane, origin s + press z.
     ``skin`` holds signed skin distances [m], positive outside; ``press`` [m] is how far the face sinks in;
     ``normal_step`` [m] the half-width of the central difference that smooths the normal over a probe's face;
-    ``margin`` [m] what the probe keeps from the border of the skin grid (beyond the imaged region).
+    ``margin`` [m] what the probe keeps from the border of the skin grid (beyond the imaged region); ``clearance``
+    holds the distances [m] to where scans cut their bodies, of which it keeps ``CLEARANCE``.
     """
 
     skin: VolumeStack
     press: float
+    clearance: VolumeStack | None = None
     normal_step: float = 9e-3
     margin: float = 3.3e-2
     _stencil: Float[Tensor, "7 3"] = field(init=False, repr=False)
@@ -47,32 +50,35 @@ class SurfaceMotion:
         anatomy_index: Int[Tensor, " envs"],
         command: Float[Tensor, "envs 3"],
         duration: float,
+        press: float | Float[Tensor, "envs 1"] | None = None,
     ) -> tuple[Pose, Bool[Tensor, " envs"]]:
         """The pose after ``duration`` [s] of lateral and elevation speed [m/s] and yaw rate [rad/s].
 
-        Also which environments were held back at the border of the workspace: they turn but do not move.
+        Also which environments were held back at the border of the workspace: they turn but do not move. ``press`` [m]
+        replaces the usual one, before and after alike.
         """
+        press = self.press if press is None else press
         axis = so3.rotate(patient_from_probe.quaternion, _z_axis(command))
-        skin_point = patient_from_probe.translation - self.press * axis
+        skin_point = patient_from_probe.translation - press * axis
         in_plane = torch.cat((command[:, :2] * duration, torch.zeros_like(command[:, :1])), dim=-1)
         target = skin_point + so3.rotate(patient_from_probe.quaternion, in_plane)
         point, normal, on_skin = self.project(target, anatomy_index)
         point = torch.where(on_skin[:, None], point, skin_point)
         inward = torch.where(on_skin[:, None], -normal, axis)
         turn = torch.cat((torch.zeros_like(in_plane[:, :2]), command[:, 2:] * duration), dim=-1)
-        moved = so3.multiply(_shortest_turn(axis, inward), patient_from_probe.quaternion)
+        moved = so3.multiply(shortest_turn(axis, inward), patient_from_probe.quaternion)
         quaternion = so3.multiply(moved, so3.exp(turn))
         quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
-        return Pose(quaternion, point + self.press * inward), ~on_skin
+        return Pose(quaternion, point + press * inward), ~on_skin
 
     def project(
         self, points: Float[Tensor, "envs 3"], anatomy_index: Int[Tensor, " envs"]
     ) -> tuple[Float[Tensor, "envs 3"], Float[Tensor, "envs 3"], Bool[Tensor, " envs"]]:
         """Skin point reached along the distance gradient, its outward normal, and whether it lies in the workspace."""
         for _ in range(_ITERATIONS):
-            distance, normal = self._distance_and_normal(points, anatomy_index)
+            distance, normal = self.distance_and_normal(points, anatomy_index)
             points = points - distance[:, None] * normal
-        return points, normal, self._inside(points, anatomy_index) & (distance.abs() < SKIN_TOLERANCE)
+        return points, normal, self.inside(points, anatomy_index) & (distance.abs() < SKIN_TOLERANCE)
 
     def place(
         self,
@@ -89,17 +95,22 @@ class SurfaceMotion:
             points, normal, on_skin = self.project(points, anatomy_index)
         return Pose.from_axes(lateral, -normal, points - self.press * normal), on_skin
 
-    def _distance_and_normal(
+    def distance_and_normal(
         self, points: Float[Tensor, "envs 3"], anatomy_index: Int[Tensor, " envs"]
     ) -> tuple[Float[Tensor, " envs"], Float[Tensor, "envs 3"]]:
+        """Signed distance [m] to the skin, positive outside, and its smoothed outward normal."""
         values = self.skin.trilinear(points[:, None, :] + self._stencil, anatomy_index)
         gradient = values[:, 1:4] - values[:, 4:]
         return values[:, 0], gradient / gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    def _inside(self, points: Float[Tensor, "envs 3"], anatomy_index: Int[Tensor, " envs"]) -> Bool[Tensor, " envs"]:
+    def inside(self, points: Float[Tensor, "envs 3"], anatomy_index: Int[Tensor, " envs"]) -> Bool[Tensor, " envs"]:
+        """Whether points [m] lie in the workspace."""
         voxel = self.skin.voxel(points, anatomy_index)
         border = self._border[anatomy_index]
-        return ((voxel >= border) & (voxel <= self.skin.shape[anatomy_index] - 1 - border)).all(-1)
+        inside = ((voxel >= border) & (voxel <= self.skin.shape[anatomy_index] - 1 - border)).all(-1)
+        if self.clearance is None:
+            return inside
+        return inside & (self.clearance.trilinear(points, anatomy_index) >= CLEARANCE)
 
 
 def _z_axis(like: Tensor) -> Float[Tensor, "envs 3"]:
@@ -108,7 +119,7 @@ def _z_axis(like: Tensor) -> Float[Tensor, "envs 3"]:
     return axis
 
 
-def _shortest_turn(start: Float[Tensor, "envs 3"], end: Float[Tensor, "envs 3"]) -> Float[Tensor, "envs 4"]:
+def shortest_turn(start: Float[Tensor, "envs 3"], end: Float[Tensor, "envs 3"]) -> Float[Tensor, "envs 4"]:
     """Quaternion that takes unit vector ``start`` to ``end`` without twist (they are never opposite on a skin)."""
     half = torch.cat((1.0 + (start * end).sum(-1, keepdim=True), torch.linalg.cross(start, end)), dim=-1)
     return half / half.norm(dim=-1, keepdim=True).clamp_min(1e-12)

@@ -32,11 +32,21 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mimic:
+    """A joint that goes with another: its position is ``multiplier`` times that of ``joint`` plus ``offset``."""
+
+    joint: str
+    multiplier: float
+    offset: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Joint:
     """One joint: ``xyz`` [m] and ``rpy`` [rad] place the child's frame at rest, unit ``axis`` lies in that frame.
 
     ``lower``, ``upper`` [rad or m] are the tighter of the limit and the safety controller's soft limit, infinite for a
-    continuous joint; ``speed`` [rad/s or m/s].
+    continuous joint; ``speed`` [rad/s or m/s]; ``effort`` [N m or N], infinite where none is given; ``mimic`` None for
+    a joint that moves by itself.
     """
 
     name: str
@@ -49,6 +59,8 @@ class Joint:
     lower: float
     upper: float
     speed: float
+    effort: float
+    mimic: Mimic | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ def read_urdf(path: Path) -> Urdf:
             if link not in links:
                 raise unknown_name(f"link (joint {joint.name!r} of {path.name})", link, links)
     _refuse_loops(joints, path)
+    _check_mimics(joints, path)
     elements = zip(links, root.findall("link"), strict=True)
     shapes = {link: tuple(_shape(c, link, path) for c in element.findall("collision")) for link, element in elements}
     return Urdf(path=path, shapes=shapes, joint_to={joint.child: joint for joint in joints})
@@ -137,6 +150,21 @@ def _refuse_loops(joints: Sequence[Joint], path: Path) -> None:
             raise InvalidInputError(f"{path}: joints form a loop through link {link!r}; a robot is a tree")
 
 
+def _check_mimics(joints: Sequence[Joint], path: Path) -> None:
+    """A leader must exist and move by itself."""
+    known = {joint.name: joint for joint in joints}
+    for joint in joints:
+        if joint.mimic is None:
+            continue
+        if joint.mimic.joint not in known:
+            raise unknown_name(f"joint (that {joint.name!r} of {path.name} mimics)", joint.mimic.joint, known)
+        leader = known[joint.mimic.joint]
+        if leader.mimic is not None or leader.kind not in MOVING or leader is joint:
+            raise InvalidInputError(
+                f"{path}: joint {joint.name!r} mimics {leader.name!r}, which must be another joint that moves by itself"
+            )
+
+
 def _joint(element: ElementTree.Element, path: Path) -> Joint:
     name = _name(element, "joint", path)
     where = f"{path}: joint {name!r}"
@@ -144,7 +172,7 @@ def _joint(element: ElementTree.Element, path: Path) -> Joint:
     if kind not in KINDS:
         raise unknown_name(f"joint type ({where})", kind, KINDS)
     xyz, rpy = _origin(element, where)
-    lower, upper, speed = _limits(element, kind, where)
+    lower, upper, speed, effort = _limits(element, kind, where)
     return Joint(
         name=name,
         kind=kind,
@@ -156,29 +184,47 @@ def _joint(element: ElementTree.Element, path: Path) -> Joint:
         lower=lower,
         upper=upper,
         speed=speed,
+        effort=effort,
+        mimic=_mimic(element, where) if kind in MOVING else None,
     )
 
 
-def _limits(element: ElementTree.Element, kind: str, where: str) -> tuple[float, float, float]:
-    """Lower, upper and speed; a safety controller's soft limits count where they are tighter."""
+def _mimic(element: ElementTree.Element, where: str) -> Mimic | None:
+    tag = element.find("mimic")
+    if tag is None:
+        return None
+    (multiplier,), (offset,) = (
+        _numbers(tag, key, 1, f"{where}: <mimic>", default) for key, default in (("multiplier", "1"), ("offset", "0"))
+    )
+    if not tag.get("joint") or multiplier == 0.0 or not math.isfinite(multiplier + offset):
+        raise InvalidInputError(
+            f"{where}: <mimic> needs joint=, a multiplier other than 0 and a finite offset, got {tag.attrib}"
+        )
+    return Mimic(joint=tag.attrib["joint"], multiplier=multiplier, offset=offset)
+
+
+def _limits(element: ElementTree.Element, kind: str, where: str) -> tuple[float, float, float, float]:
+    """Lower, upper, speed and effort; a safety controller's soft limits count where they are tighter."""
     if kind not in MOVING:
-        return 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, 0.0
     limit = element.find("limit")
     if limit is None:
         if kind == "continuous":
-            return -math.inf, math.inf, math.inf
+            return -math.inf, math.inf, math.inf, math.inf
         raise InvalidInputError(f"{where} is {kind} and has no <limit lower= upper= velocity=>")
-    (speed,) = _numbers(limit, "velocity", 1, where, "inf")
+    (speed,), (effort,) = _numbers(limit, "velocity", 1, where, "inf"), _numbers(limit, "effort", 1, where, "inf")
+    if not speed > 0.0 or not effort >= 0.0:
+        raise InvalidInputError(f"{where} needs velocity > 0 and effort >= 0, got {speed:g} and {effort:g}")
     if kind == "continuous":
-        return -math.inf, math.inf, speed
+        return -math.inf, math.inf, speed, effort
     (lower,), (upper,) = _numbers(limit, "lower", 1, where, "0"), _numbers(limit, "upper", 1, where, "0")
     soft = element.find("safety_controller")
     if soft is not None:
         lower = max(lower, *_numbers(soft, "soft_lower_limit", 1, where, str(lower)))
         upper = min(upper, *_numbers(soft, "soft_upper_limit", 1, where, str(upper)))
-    if not lower < upper or not speed > 0.0:
-        raise InvalidInputError(f"{where} needs lower < upper and velocity > 0, got {lower:g}, {upper:g} and {speed:g}")
-    return lower, upper, speed
+    if not lower < upper:
+        raise InvalidInputError(f"{where} needs lower < upper, got {lower:g} and {upper:g}")
+    return lower, upper, speed, effort
 
 
 def _axis(element: ElementTree.Element, where: str) -> Vector:
@@ -199,14 +245,14 @@ def _shape(element: ElementTree.Element, link: str, path: Path) -> Shape:
         raise InvalidInputError(f"{where} has no mesh, {', '.join(_PRIMITIVES)} in its <geometry>")
     if inner.tag == "mesh":
         scale = _numbers(inner, "scale", 3, where, "1 1 1")
-        return Shape(kind="mesh", xyz=xyz, rpy=rpy, size=scale, mesh=_mesh_file(inner.get("filename", ""), path, where))
+        return Shape(kind="mesh", xyz=xyz, rpy=rpy, size=scale, mesh=mesh_file(inner.get("filename", ""), path, where))
     count = _PRIMITIVES[inner.tag]
     keys = _SIZE_KEYS[inner.tag]
     size = tuple(value for key in keys for value in _numbers(inner, key, count // len(keys), where))
     return Shape(kind=inner.tag, xyz=xyz, rpy=rpy, size=size)
 
 
-def _mesh_file(name: str, path: Path, where: str) -> Path:
+def mesh_file(name: str, path: Path, where: str) -> Path:
     """A mesh by ``package://``, ``file://`` or plain name, looked for beside the URDF and in the folders above."""
     if name.startswith("file://"):
         folders, rest = [Path("/")], name.removeprefix("file://").lstrip("/")

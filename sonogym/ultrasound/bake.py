@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -17,18 +18,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sonogym.anatomy.anatomy import Anatomy, Body, anatomy_file, content_digest
-from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
+from sonogym.anatomy.bone import bone_distance
+from sonogym.anatomy.cache import cache_folder, kept
 from sonogym.anatomy.library import WARP, load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION as PATIENTS_VERSION
-from sonogym.anatomy.surface import Skin
+from sonogym.anatomy.surface import skin_from_tensors, skin_tensors
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
 from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
-from sonogym.ultrasound.texture import density_map, texture_bytes
+from sonogym.ultrasound.texture import density_map, texture_levels
+from sonogym.ultrasound.voxel_word import pack
 
-VERSION = 4  # of what :func:`bake` writes; part of the cache key
+VERSION = 7  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -42,11 +45,17 @@ _FINEST_PROCEDURAL = 1.5e-3
 class AcousticAnatomy(Body):
     """A body with ``voxels`` uint8 (4, x, y, z), isotropic.
 
-    Channels: tissue id (air outside the skin is gel), tissue order blurred for normals, tissue order blurred little for
-    placing interfaces, texture (with the density of the CT).
+    The bytes of :mod:`sonogym.ultrasound.voxel_word`: the first is the tissue id (air outside the skin is gel).
+    ``bone`` is :func:`~sonogym.anatomy.bone.bone_distance`.
     """
 
     voxels: Volume
+    bone: Volume
+
+    @functools.cached_property
+    def tissues(self) -> Volume:
+        """The channel of tissue ids."""
+        return Volume(self.voxels.voxels[:1], self.voxels.patient_from_voxel)
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:
@@ -59,19 +68,17 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
     labels, matrix = _resample(_outside_to_gel(anatomy), anatomy.labels.patient_from_voxel.double(), pitch)
     labels, matrix = _crop(labels, matrix)
     order = table.order.numpy().astype(np.float32)[labels]
-    channels = (
-        labels,
-        _blur(order, NORMAL_BLUR / pitch),
-        _blur(order, CROSSING_BLUR / pitch),
-        texture_bytes(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape)),
-    )
-    voxels = Volume(torch.from_numpy(np.stack(channels)), matrix)
+    normals, crossings = _blur(order, NORMAL_BLUR / pitch), _blur(order, CROSSING_BLUR / pitch)
+    texture = texture_levels(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape))
+    voxels = Volume(pack(labels, normals, crossings, texture), matrix)
     return AcousticAnatomy(
         name=anatomy.name,
         skin=anatomy.skin,
         landmarks=anatomy.landmarks,
         digest=content_digest(anatomy.digest, pitch, VERSION, table.digest),
+        doubtful=anatomy.doubtful,
         voxels=voxels,
+        bone=bone_distance(anatomy.labels),
     )
 
 
@@ -81,12 +88,12 @@ def load_acoustic(name_or_dir: str, pitch: float) -> AcousticAnatomy:
     Raises as :func:`sonogym.anatomy.library.load_patient` and :func:`bake` do.
     """
     name = _single(str(name_or_dir))
-    path = _cache_file(name, pitch)
-    if path.is_file():
-        return _from_tensors(*read_tensors(path))
-    baked = bake(load_patient(name, max(pitch, _FINEST_PROCEDURAL)), pitch)
-    write_tensors(path, *_to_tensors(baked))
-    return baked
+    return kept(
+        _cache_file(name, pitch),
+        read=_from_tensors,
+        make=lambda: bake(load_patient(name, max(pitch, _FINEST_PROCEDURAL)), pitch),
+        pack=_to_tensors,
+    )
 
 
 def load_acoustics(names: Sequence[str], pitch: float, progress: bool = False) -> list[AcousticAnatomy]:
@@ -137,20 +144,24 @@ def _to_tensors(body: AcousticAnatomy) -> tuple[dict[str, Tensor], dict[str, str
     tensors = {
         "voxels": body.voxels.voxels,
         "patient_from_voxel": body.voxels.patient_from_voxel,
-        "skin": body.skin.distance.voxels,
-        "skin_patient_from_voxel": body.skin.distance.patient_from_voxel.double(),
+        **skin_tensors(body.skin),
+        "bone": body.bone.voxels,
+        "bone_patient_from_voxel": body.bone.patient_from_voxel,
     }
     landmarks = json.dumps({name: point.tolist() for name, point in body.landmarks.items()})
-    return tensors, {"name": body.name, "digest": body.digest, "landmarks": landmarks}
+    doubtful = json.dumps(dict(body.doubtful))
+    return tensors, {"name": body.name, "digest": body.digest, "landmarks": landmarks, "doubtful": doubtful}
 
 
 def _from_tensors(tensors: dict[str, Tensor], text: dict[str, str]) -> AcousticAnatomy:
     return AcousticAnatomy(
         name=text["name"],
-        skin=Skin(Volume(tensors["skin"], tensors["skin_patient_from_voxel"])),
+        skin=skin_from_tensors(tensors),
         landmarks={name: torch.tensor(point) for name, point in json.loads(text["landmarks"]).items()},
         digest=text["digest"],
+        doubtful=json.loads(text["doubtful"]),
         voxels=Volume(tensors["voxels"], tensors["patient_from_voxel"]),
+        bone=Volume(tensors["bone"], tensors["bone_patient_from_voxel"]),
     )
 
 
@@ -242,4 +253,4 @@ def _crop(labels: np.ndarray, matrix: Tensor) -> tuple[np.ndarray, Tensor]:
 
 
 def _blur(order: np.ndarray, sigma: float) -> np.ndarray:
-    return np.rint(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest")).astype(np.uint8)
+    return np.asarray(ndimage.gaussian_filter(order, sigma, truncate=3.0, mode="nearest"))

@@ -34,17 +34,21 @@ class Rays(NamedTuple):
     direction: Array
     elevation: Array
     indentation: Array
+    column: Array
     coupling: Array
     scale: Array
     crowding: Array
+    turn: Array
+    knot: Array
 
 
 class Scatterers(NamedTuple):
-    """Hashed scatterers of one environment: ``primes`` (3,) uint32, lattice cells a voxel, ``seed`` uint32."""
+    """Hashed scatterers of one environment: ``primes`` (3,) uint32, lattice cells a voxel, seed, density."""
 
     primes: Array
     cells: np.float32
     seed: np.uint32
+    occupied: np.uint32
 
 
 class Plane(NamedTuple):
@@ -74,7 +78,6 @@ class Tables(NamedTuple):
     plane: Array
     pair: Array
     texture: Array
-    occupied: np.uint32
     refracts: bool
     face: np.float32
     orders: int

@@ -16,18 +16,20 @@ import numpy as np
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.kernel_speckle import echo_word, imaginary_part, real_part
 from sonogym.ultrasound.propagation import FLAT, FURTHEST_SHIFT
+from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT
 
 LINE, ROW = 0, 1  # of ``found``
 # Columns of ``met`` and ``corner`` lie a constant apart: else the compiler cannot see that they never overlap. A row of
 # the most lines fits (of a closed circle marched twice); an odd number of cache lines keeps columns apart in the cache.
 LIST = 3 * 4096 + 16
 (
-    A, B, C, DIRECTION_A, DIRECTION_B, DIRECTION_C, ADVANCE, Z1, Z2, RATIO, WALL, LOBE, DIFFUSE, MIDDLE, SHADOW,
-    PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
-) = (np.uintp(LIST * column) for column in range(23))  # fmt: skip
+    A, B, C, U, V, W, DIRECTION_A, DIRECTION_B, DIRECTION_C, ADVANCE, Z1, Z2, RATIO, WALL, LOBE, DIFFUSE, MIDDLE,
+    SHADOW, PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
+) = (np.uintp(LIST * column) for column in range(26))  # fmt: skip
 N0, N1, N2, N3, F0, F1, F2, F3, CELL, ONES = (np.uintp(LIST * column) for column in range(10))
-MET, CORNER = 23 * LIST, 10 * LIST
-_8, _16, _255 = np.uint32(8), np.uint32(16), np.uint32(255)
+MET, CORNER = 26 * LIST, 10 * LIST
+_255 = np.uint32(255)
+_ORDER, _ORDERS, _SHARP, _SHARPS = (np.uint32(n) for n in (ORDER_SHIFT, ORDER_MASK, SHARP_SHIFT, SHARP_MASK))
 _0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _NEXT = np.uintp(1)
 FLAT2, _SHIFT = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT)
@@ -58,20 +60,26 @@ def _slopes(near, far, u, v, w):
 
 
 @inlined
-def _byte(word, shift):
-    return np.float32(np.int32((word >> shift) & _255))
-
-
-@inlined
 def _orders(words):
     a, b, c, d = words
-    return _byte(a, _8), _byte(b, _8), _byte(c, _8), _byte(d, _8)
+    return _part(a, _ORDER, _ORDERS), _part(b, _ORDER, _ORDERS), _part(c, _ORDER, _ORDERS), _part(d, _ORDER, _ORDERS)
 
 
 @inlined
 def _sharps(words):
     a, b, c, d = words
-    return _byte(a, _16), _byte(b, _16), _byte(c, _16), _byte(d, _16)
+    return _part(a, _SHARP, _SHARPS), _part(b, _SHARP, _SHARPS), _part(c, _SHARP, _SHARPS), _part(d, _SHARP, _SHARPS)
+
+
+@inlined
+def _part(word, shift, mask):
+    return np.float32(np.int32((word >> shift) & mask))
+
+
+@inlined
+def _corners(corner, i):
+    near = (corner[N0 + i], corner[N1 + i], corner[N2 + i], corner[N3 + i])
+    return near, (corner[F0 + i], corner[F1 + i], corner[F2 + i], corner[F3 + i])
 
 
 @inlined
@@ -117,15 +125,21 @@ def _places(count, first, rays, plane, pair, place, word, found, met):
 
 
 @compiled
-def _cells(count, shape, stride, scatterers, corner, met):
-    """The cell that holds each point, where in it that is, and the place's random number."""
+def _draw(count, scatterers, corner, met):
+    """The random number of each place."""
     for n in range(count):
         i = np.uintp(n)
-        a, b, c = met[A + i], met[B + i], met[C + i]
-        corner[ONES + i] = echo_word(a, b, c, scatterers)
-        a, b, c = _held(a, shape[0]), _held(b, shape[1]), _held(c, shape[2])
+        corner[ONES + i] = echo_word(met[A + i], met[B + i], met[C + i], scatterers)
+
+
+@compiled
+def _cells(count, shape, stride, corner, met):
+    """The cell that holds each point, and where in it that is."""
+    for n in range(count):
+        i = np.uintp(n)
+        a, b, c = _held(met[A + i], shape[0]), _held(met[B + i], shape[1]), _held(met[C + i], shape[2])
         whole_a, whole_b, whole_c = _base(a, shape[0]), _base(b, shape[1]), _base(c, shape[2])
-        met[A + i], met[B + i], met[C + i] = a - np.float32(whole_a), b - np.float32(whole_b), c - np.float32(whole_c)
+        met[U + i], met[V + i], met[W + i] = a - np.float32(whole_a), b - np.float32(whole_b), c - np.float32(whole_c)
         corner[CELL + i] = np.uint32(
             np.int32(whole_a * stride[0]) + np.int32(whole_b * stride[1]) + np.int32(whole_c * stride[2])
         )
@@ -148,39 +162,51 @@ def _fetch(count, voxels, stride, corner):
 
 
 @compiled
-def _reflect(count, corner, met):
-    """Angle from the gradient of the order map, crossing from the sharp one, and the echo at unit transmission."""
+def _cross(count, corner, met):
+    """Move each point along its line to where the sharp map crosses the middle of the two labels' orders."""
     for n in range(count):
         i = np.uintp(n)
         da, db, dc = met[DIRECTION_A + i], met[DIRECTION_B + i], met[DIRECTION_C + i]
-        near = (corner[N0 + i], corner[N1 + i], corner[N2 + i], corner[N3 + i])
-        far = (corner[F0 + i], corner[F1 + i], corner[F2 + i], corner[F3 + i])
-        u, v, w = met[A + i], met[B + i], met[C + i]
-        _, ga, gb, gc = _slopes(_orders(near), _orders(far), u, v, w)
-        value, sa, sb, sc = _slopes(_sharps(near), _sharps(far), u, v, w)
-        rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
-        cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(max(rise2, FLAT2) * length2), _1)
-        cosine = cosine if rise2 > FLAT2 else _1
-        slope, advance = sa * da + sb * db + sc * dc, met[ADVANCE + i]
+        near, far = _corners(corner, i)
+        value, sa, sb, sc = _slopes(_sharps(near), _sharps(far), met[U + i], met[V + i], met[W + i])
+        slope, length2, advance = sa * da + sb * db + sc * dc, da * da + db * db + dc * dc, met[ADVANCE + i]
         limit, crossed = max(_SHIFT, _HALF * advance), slope * slope > FLAT2 * length2
         shift = (met[MIDDLE + i] - value) / (slope if crossed else _1)
         shift = min(max(shift, -limit), limit) if crossed else _0
         met[CROSSING + i] = max(met[CROSSING + i] + shift / advance, -_HALF)
+        met[PLACE + i] += shift
+        met[A + i], met[B + i], met[C + i] = met[A + i] + da * shift, met[B + i] + db * shift, met[C + i] + dc * shift
+
+
+@compiled
+def _reflect(count, corner, met):
+    """Echo at unit transmission, with the angle from the gradient of the order map."""
+    for n in range(count):
+        i = np.uintp(n)
+        da, db, dc = met[DIRECTION_A + i], met[DIRECTION_B + i], met[DIRECTION_C + i]
+        near, far = _corners(corner, i)
+        _, ga, gb, gc = _slopes(_orders(near), _orders(far), met[U + i], met[V + i], met[W + i])
+        rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
+        cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(max(rise2, FLAT2) * length2), _1)
         reflection, specular, diffuse = _echo(
-            cosine, met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i], met[LOBE + i], met[DIFFUSE + i]
-        )
+            cosine if rise2 > FLAT2 else _1,
+            met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i], met[LOBE + i], met[DIFFUSE + i],
+        )  # fmt: skip
         met[LOST + i] = min(reflection, met[SHADOW + i])
         met[REAL + i] = specular + diffuse * real_part(corner[ONES + i])
         met[IMAGINARY + i] = diffuse * imaginary_part(corner[ONES + i])
         met[NORMAL_A + i], met[NORMAL_B + i], met[NORMAL_C + i] = ga, gb, gc
-        met[PLACE + i] += shift
 
 
 @compiled
 def meet(count, first, grid, rays, plane, scatterers, pair, place, word, found, corner, met):
     """Fill ``met`` for the first ``count`` interfaces ``found`` in the block of rows that begins with ``first``."""
     _places(count, first, rays, plane, pair, place, word, found, met)
-    _cells(count, grid.shape, grid.stride, scatterers, corner, met)
+    _draw(count, scatterers, corner, met)
+    _cells(count, grid.shape, grid.stride, corner, met)
+    _fetch(count, grid.voxels, grid.stride, corner)
+    _cross(count, corner, met)
+    _cells(count, grid.shape, grid.stride, corner, met)
     _fetch(count, grid.voxels, grid.stride, corner)
     _reflect(count, corner, met)
 

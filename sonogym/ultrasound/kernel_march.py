@@ -1,7 +1,7 @@
 """Fused CPU path: sound down the scan lines of one environment, a block of rows at a time (see ``propagation.Plane``).
 
 Each block goes through stages: walk to every sample and read its voxel, meet the interfaces between the samples, let
-the sound pass, scatter. Only refraction needs blocks of one row: it turns the lines before the next step.
+the sound pass, scatter. Lines that refraction or breathing bends need blocks of one row: they turn before the next.
 """
 
 # numba infers the types of compiled functions, and ships none of its own
@@ -14,7 +14,6 @@ import math
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
@@ -31,18 +30,18 @@ from sonogym.ultrasound.kernel_interfaces import (
     meet,
     put_pulses,
 )  # fmt: skip
-from sonogym.ultrasound.kernel_refraction import bend_line
+from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
 from sonogym.ultrasound.kernel_speckle import add_scatter
 from sonogym.ultrasound.propagation import FLOOR as _PROPAGATION_FLOOR
+from sonogym.ultrasound.voxel_word import TEXTURE_SHIFT
 
 FLOOR = np.float32(_PROPAGATION_FLOOR)
 # rows of ``state``, what each line carries down: depth and the length of its next step [m], 1 / support of the
 # compression, transmission so far and that of the next step, amplitude of its tissue's scatter; row, strength and place
 # of the first gas (see ``long_paths.GasSurface``)
 DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE, STATES = range(10)
-_SUPPORT = np.float32(SUPPORT)
 _NEXT = np.uintp(1)
-_24, _255 = np.uint32(24), np.uint32(255)
+_255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 
@@ -73,7 +72,7 @@ def _begin(rays, step, tissue, work):
     state, place, word, gain, crowding = work.state, work.place, work.word, work.gain, _0
     for line in range(place.shape[1]):
         state[DEPTH, line] = _HALF * step
-        state[INVERSE, line] = _1 / (_SUPPORT - rays.indentation[line])
+        state[INVERSE, line] = _1 / rays.column[line]
         state[PASSED, line], state[GAS_STRENGTH, line] = rays.coupling[line], _0
         state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
         place[0, line] = -rays.indentation[line] - _HALF * step
@@ -86,17 +85,20 @@ def _begin(rays, step, tissue, work):
 
 
 @compiled
-def _locate(place, index, rays, state, out, grid):
-    """Place and nearest voxel of one row of samples; ``out`` [m] of the image plane."""
-    origin, direction, depth, inverse, shape, stride = (
-        rays.origin, rays.direction, state[DEPTH], state[INVERSE], grid.shape, grid.stride,
-    )  # fmt: skip
+def _undeform(place, depth, indentation, inverse):
+    for line in range(place.shape[0]):
+        place[line] = _material(depth[line], indentation[line], inverse[line])
+
+
+@compiled
+def _locate(place, index, rays, out, grid):
+    """Nearest voxel of one row of samples; ``out`` [m] of the image plane."""
+    origin, direction, shape, stride = rays.origin, rays.direction, grid.shape, grid.stride
     oa, ob, oc = rays.elevation[0] * out, rays.elevation[1] * out, rays.elevation[2] * out
     top_a, top_b, top_c = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     p, q, r = stride[0], stride[1], stride[2]
     for line in range(place.shape[0]):
-        x = _material(depth[line], rays.indentation[line], inverse[line])
-        place[line] = x
+        x = place[line]
         i = _nearest(origin[0, line] + direction[0, line] * x + oa, top_a)
         j = _nearest(origin[1, line] + direction[1, line] * x + ob, top_b)
         m = _nearest(origin[2, line] + direction[2, line] * x + oc, top_c)
@@ -124,7 +126,9 @@ def _walk(first, count, grid, rays, plane, pressed, tissue, place, word, gain, f
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
     for row in range(count):
-        _locate(place[row + 1], index, rays, state, plane.offset[first + row], grid)
+        _undeform(place[row + 1], depth, rays.indentation, inverse)
+        turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
+        _locate(place[row + 1], index, rays, plane.offset[first + row], grid)
         _read(word[row + 1], grid.voxels, index)
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
@@ -178,7 +182,7 @@ def _pass(first, count, changes, weight, tissue, place, word, found, met, state,
 @compiled
 def _scale(strength, level, texture, word, gain, soft):
     for line in range(strength.shape[0]):
-        strength[line] *= level * texture[word[line] >> _24] * gain[line] * soft[line]
+        strength[line] *= level * texture[word[line] >> _TEXTURE_SHIFT] * gain[line] * soft[line]
 
 
 @compiled
@@ -220,9 +224,10 @@ def _keep(first, count, work, labels, transmission):
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 
-    With ``tables.refracts`` the rays are bent in place.
+    Lines that refraction or breathing bends are bent in place.
     """
-    samples, rows = tables.row.shape[0], work.strength.shape[0]
+    samples = tables.row.shape[0]
+    rows = 1 if tables.refracts or rays.knot.shape[0] else work.strength.shape[0]
     pressed = _begin(rays, tables.step, tissue, work)
     for first in range(0, samples, rows):
         count = min(rows, samples - first)
@@ -244,6 +249,6 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
         if labels.shape[0]:
             _keep(first, count, work, labels, transmission)
         _shade(first, count, tables, plane.weight[1], work.word, work.gain, work.shade, work.soft, work.strength)
-        add_scatter(first, count, work.place, work.strength, rays, plane, scatterers, tables.occupied, scatter)
+        add_scatter(first, count, work.place, work.strength, rays, plane, scatterers, scatter)
         for line in range(work.place.shape[1]):
             work.place[0, line], work.word[0, line] = work.place[count, line], work.word[count, line]

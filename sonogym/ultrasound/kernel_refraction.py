@@ -1,4 +1,4 @@
-"""Fused CPU path of :mod:`sonogym.ultrasound.refraction`."""
+"""Fused CPU path of :mod:`sonogym.ultrasound.refraction` and of the knots in moving lines."""
 
 # numba infers the types of compiled functions, and ships none of its own
 # mypy: disable-error-code="no-untyped-def"
@@ -32,3 +32,16 @@ def bend_line(line, rays, place, normal, ratio):
         after = ratio * before + share * across
         origin[axis, line] += (before - after) * place
         direction[axis, line] = after
+
+
+@compiled
+def turn_lines(rays, before, place, gas):
+    """Turn in place the lines that came past a knot between ``before`` and ``place`` [m]; those that met gas stay."""
+    origin, direction, turn = rays.origin, rays.direction, rays.turn
+    for i in range(rays.knot.shape[0]):
+        at = rays.knot[i]
+        for line in range(place.shape[0]):
+            if before[line] < at <= place[line] and gas[line] == _0:
+                for axis in range(3):
+                    origin[axis, line] -= turn[i, axis, line] * at
+                    direction[axis, line] += turn[i, axis, line]

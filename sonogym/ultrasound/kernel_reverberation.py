@@ -121,7 +121,7 @@ def ring_down(tables, rays, plane, scatterers, work, scatter):
             met = state[GAS_STRENGTH, line] > _0 and k >= entry
             place[1, line] = state[GAS_PLACE, line] + np.float32(below) * tables.step
             strength[0, line] = level * rays.scale[line] * state[GAS_STRENGTH, line] * tail[below] if met else _0
-        add_scatter(k, 1, place, strength, rays, plane, scatterers, tables.occupied, scatter)
+        add_scatter(k, 1, place, strength, rays, plane, scatterers, scatter)
 
 
 def peak_arrays(lines: int) -> tuple[Array, ...]:

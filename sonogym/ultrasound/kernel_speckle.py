@@ -62,7 +62,7 @@ def imaginary_part(ones):
 @inlined
 def echo_word(a, b, c, scatterers):
     """Scrambled word of the lattice cell that holds a point."""
-    primes, cells, seed = scatterers
+    primes, cells, seed = scatterers.primes, scatterers.cells, scatterers.seed
     i, j, k = np.int32(np.floor(a * cells)), np.int32(np.floor(b * cells)), np.int32(np.floor(c * cells))
     word = np.uint32(np.uint32(i) * primes[0]) ^ np.uint32(np.uint32(j) * primes[1])
     return _ones(mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO)))
@@ -74,14 +74,14 @@ def _lattice_point(word, occupied):
 
 
 @compiled
-def add_scatter(first, count, place, strength, rays, plane, scatterers, occupied, scatter):
+def add_scatter(first, count, place, strength, rays, plane, scatterers, scatter):
     """Add strength x scatterers to ``count`` rows from ``first`` on; ``place`` (1 + count, lines) [m] along the lines.
 
     Scatterers are interpolated along the first axis, nearest along the others.
     """
     real, imaginary = scatter
-    origin, direction, elevation, cells, seed = (
-        rays.origin, rays.direction, rays.elevation, scatterers.cells, scatterers.seed,
+    origin, direction, elevation, cells, seed, occupied = (
+        rays.origin, rays.direction, rays.elevation, scatterers.cells, scatterers.seed, scatterers.occupied,
     )  # fmt: skip
     p0, p1, p2 = scatterers.primes[0], scatterers.primes[1], scatterers.primes[2]
     for row in range(count):

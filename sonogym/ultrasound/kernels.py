@@ -30,7 +30,7 @@ _0, _1 = np.float32(0.0), np.float32(1.0)
 
 
 class Batch(NamedTuple):
-    """:class:`Lines` as arrays, the environment first."""
+    """:class:`Lines` as arrays, the environment first in all but ``knot``."""
 
     start: Array
     shape: Array
@@ -39,9 +39,11 @@ class Batch(NamedTuple):
     direction: Array
     elevation: Array
     indentation: Array
+    column: Array
     coupling: Array
     scale: Array
     crowding: Array
+    turn: Array
     primes: Array
     cells: Array
     seed: Array
@@ -50,6 +52,8 @@ class Batch(NamedTuple):
     dynamic_range: Array
     tissue: Array
     haze: Array
+    occupied: Array
+    knot: Array
 
 
 class Outputs(NamedTuple):
@@ -63,16 +67,18 @@ class Outputs(NamedTuple):
 
 @compiled
 def _rays(env, batch, refracts, work):
-    """The scan lines of one environment; copies of those that refraction will bend."""
+    """The scan lines of one environment; copies of those that will be bent."""
     origin, direction = batch.origin[env], batch.direction[env]
-    if refracts:
+    if refracts or batch.knot.shape[0]:
         for axis in range(3):
             for line in range(origin.shape[1]):
                 work.bent[0][axis, line] = origin[axis, line]
                 work.bent[1][axis, line] = direction[axis, line]
         origin, direction = work.bent
-    press = (batch.indentation[env], batch.coupling[env], batch.scale[env], batch.crowding[env])
-    return Rays(origin, direction, batch.elevation[env], *press)
+    return Rays(
+        origin, direction, batch.elevation[env], batch.indentation[env], batch.column[env], batch.coupling[env],
+        batch.scale[env], batch.crowding[env], batch.turn[env], batch.knot,
+    )  # fmt: skip
 
 
 @compiled
@@ -87,7 +93,7 @@ def _render(env, voxels, batch, tables, outputs, work):
     if batch.haze[env] > _0:
         set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, scatter, _1)
     grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env])
-    scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env])
+    scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
     for number in range(planes):
         plane = Plane(tables.elevation[number], tables.plane[number])
@@ -168,7 +174,7 @@ class FusedRenderer:
 
 
 def _batch(lines: Lines) -> Batch:
-    words = ("primes", "seed", "noise_seed")
+    words = ("primes", "seed", "noise_seed", "occupied")
     arrays = {name: getattr(lines, name).contiguous().numpy() for name in Batch._fields}
     arrays |= {name: arrays[name].astype(np.uint32) for name in words}
     arrays |= {name: arrays[name].astype(np.int32) for name in ("shape", "stride")}
@@ -191,8 +197,7 @@ def _tables(tables: BeamTables) -> Tables:
         plane=tables.plane.contiguous().numpy(),
         pair=np.concatenate((tables.pair.numpy(), tables.shadow.numpy()[..., None]), axis=-1),
         texture=tables.texture.contiguous().numpy(),
-        occupied=np.uint32(tables.occupied),
-        refracts=tables.refraction,
+        refracts=bool(tables.refraction),
         face=np.float32(paths.face),
         orders=paths.orders,
         nearest=paths.nearest,
@@ -211,7 +216,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
     def zeros(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.float32)
 
-    rows = 1 if tables.refracts else min(samples, max(1, BLOCK // lines))
+    rows = min(samples, max(1, BLOCK // lines))
     shaded, wide = lines + 2 * tables.penumbra.shape[1], lines + 2 * tables.lateral.shape[1]
     reach = len(tables.axial) - 1
     return Workspace(

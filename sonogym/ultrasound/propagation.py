@@ -5,6 +5,7 @@ All lines of all environments advance together, one sample at a time (physics.md
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sonogym.anatomy.tissues import Tissue
+from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.refraction import bend
@@ -21,7 +22,7 @@ from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, comp
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
-FLAT = 1e-3  # bytes a voxel: a map that rises less is constant but for the rounding of its interpolation
+FLAT = 4e-3  # levels a voxel: a map that rises less is constant but for the rounding of its interpolation
 CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
 
 
@@ -78,7 +79,7 @@ class Plane:
     furthest_shift = FURTHEST_SHIFT
 
     def __init__(self, voxels: Tensor, lines: Lines, tables: BeamTables, number: int) -> None:
-        self.voxels, self.lines, self.tables, self.number = voxels, lines, tables, number
+        self.words, self.lines, self.tables, self.number = voxel_word.words(voxels), lines, tables, number
         self.depth = torch.full_like(lines.coupling, 0.5 * tables.step)
         self.material = -lines.indentation - 0.5 * tables.step
         self.passed = lines.coupling.clone()
@@ -104,9 +105,11 @@ class Plane:
     def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
         lines, tables = self.lines, self.tables
-        t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
+        t = (self.depth / lines.column).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
         scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
+        if len(lines.knot):
+            self._turn(material)
         place = self._voxel(material, k)
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
@@ -127,6 +130,14 @@ class Plane:
             scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
 
+    def _turn(self, material: Float[Tensor, "envs lines"]) -> None:
+        """Turn the lines that have come past a knot there; those that have met gas stay, as only its tail follows."""
+        knot = self.lines.knot[:, None]
+        passed = (self.material[:, None] < knot) & (knot <= material[:, None]) & (self.gas.strength[:, None] == 0)
+        turn = self.lines.turn * passed[:, :, None]
+        self.origin = self.origin - (turn * knot[:, None]).sum(1)
+        self.direction = self.direction + turn.sum(1)
+
     def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
         out = (self.lines.elevation * self.tables.elevation[self.number, k])[..., None]
         return self.origin + self.direction * material[:, None] + out
@@ -134,15 +145,15 @@ class Plane:
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
         word = self._nearest(place)
-        label, texture = word[..., 0].long(), word[..., 3].long()
+        label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
-        return label, scattering * self.tables.texture[texture], transmission, length
+        return label, scattering * gain, transmission, length
 
-    def _nearest(self, place: Tensor) -> UInt8[Tensor, "envs lines 4"]:
+    def _nearest(self, place: Tensor) -> Int[Tensor, "envs lines"]:
         lines = self.lines
         top = (lines.shape[..., None] - 1).float()
         index = (torch.minimum(place.clamp_min(0.0), top) + 0.5).long()
-        return self.voxels[lines.start[:, None] + (index * lines.stride[..., None]).sum(1)]
+        return self.words[lines.start[:, None] + (index * lines.stride[..., None]).sum(1)]
 
     def _interfaces(self, k: int, label: Tensor, material: Tensor) -> None:
         """Echoes of the lines whose label changes between samples k - 1 and k, and what they let through."""
@@ -156,16 +167,14 @@ class Plane:
         out = self.lines.elevation[env] * self.tables.elevation[self.number, k]
         direction = self.direction[env, :, line]
         place = self.origin[env, :, line] + direction * middle[:, None] + out
-        normal, value, gradient = self._cell(env, place)
+        shift = self._shift(env, place, direction, pair[:, 6], advance)
+        near = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        crossing = torch.minimum(torch.maximum(shift, -near), near)
+        normal, _ = self._cell(env, place + direction * crossing[:, None], voxel_word.order)
         rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
         steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
         cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
         cosine = torch.where(rise2 > FLAT**2, cosine, torch.ones_like(cosine))
-        slope = (gradient * direction).sum(-1)
-        crossed = slope.square() > FLAT**2 * length2
-        limit = (0.5 * advance).clamp_min(self.furthest_shift)
-        shift = (pair[:, 6] - value) / torch.where(crossed, slope, torch.inf)
-        shift = torch.minimum(torch.maximum(shift, -limit), limit)
         row = (k - 0.5 + shift / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
@@ -175,6 +184,15 @@ class Plane:
         if self.tables.refraction:
             normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
+
+    def _shift(self, env: Tensor, place: Tensor, direction: Tensor, order: Tensor, advance: Tensor) -> Tensor:
+        """How far [m] behind ``place`` the sharp map crosses ``order``, at most half a step or ``furthest_shift``."""
+        gradient, value = self._cell(env, place, voxel_word.sharp)
+        slope = (gradient * direction).sum(-1)
+        crossed = slope.square() > FLAT**2 * direction.square().sum(-1)
+        limit = (0.5 * advance).clamp_min(self.furthest_shift)
+        shift = (order - value) / torch.where(crossed, slope, torch.inf)
+        return torch.minimum(torch.maximum(shift, -limit), limit)
 
     def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
         """Turn lines at ``place`` [m] along them; those that have met gas stay, as only its tail follows."""
@@ -199,23 +217,24 @@ class Plane:
         real, imaginary = complex_normal(self._echo_word(env, place))
         self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
 
-    def _cell(self, env: Tensor, place: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient of the order map, and value and gradient of the sharp one, trilinear at points in voxel units."""
+    def _cell(
+        self, env: Tensor, place: Float[Tensor, "points 3"], field: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, "points 3"], Float[Tensor, " points"]]:
+        """Gradient and value of a map, trilinear at points in voxel units."""
         shape, stride = self.lines.shape[env], self.lines.stride[env]
         place = torch.minimum(place.clamp_min(0.0), (shape - 1).float())
         base = torch.minimum(place.long(), (shape - 2).clamp_min(0))
         upper = place - base
         start = self.lines.start[env] + (base * stride).sum(-1)
-        normal, gradient, value = torch.zeros_like(place), torch.zeros_like(place), torch.zeros_like(place[:, 0])
+        gradient, value = torch.zeros_like(place), torch.zeros_like(place[:, 0])
         for bits in CORNERS:
             at = start + (stride * torch.tensor(bits, device=stride.device)).sum(-1)
-            order, sharp = self.voxels[at, 1].float(), self.voxels[at, 2].float()
+            corner = field(self.words[at]).to(place)
             weight = [upper[:, axis] if bit else 1.0 - upper[:, axis] for axis, bit in enumerate(bits)]
             slopes = [(1.0 if bits[i] else -1.0) * weight[i - 1] * weight[i - 2] for i in range(3)]
-            slope = torch.stack(slopes, dim=-1)
-            normal, gradient = normal + slope * order[:, None], gradient + slope * sharp[:, None]
-            value = value + weight[0] * weight[1] * weight[2] * sharp
-        return normal, value, gradient
+            gradient = gradient + torch.stack(slopes, dim=-1) * corner[:, None]
+            value = value + weight[0] * weight[1] * weight[2] * corner
+        return gradient, value
 
     def _echo_word(self, env: Tensor, place: Tensor) -> Tensor:
         cell = (place * self.lines.cells[env, None]).floor().long()
@@ -234,8 +253,9 @@ class Plane:
         across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
         word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
         prime = lines.primes[:, :1]
-        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
-        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
+        occupied = lines.occupied[:, None]
+        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), occupied))
+        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), occupied))
         return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Anatomy, Body
+from sonogym.anatomy.breathing import breathing_field
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
@@ -38,8 +40,8 @@ class Renderer:
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
     (the transducer at each frequency and focus of the configuration), ``config``, ``converter`` (None without images),
-    ``bodies`` (one a patient), ``voxels`` and ``skin`` (:class:`VolumeStack`). The frame of an environment does not
-    depend on the rest of the batch.
+    ``bodies`` (one a patient), ``voxels``, ``skin`` and ``bone`` (:class:`VolumeStack`). The frame of an
+    environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -58,8 +60,10 @@ class Renderer:
         self.transducer = replace(probe, steering=self.config.steering)
         baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
+        self._baked = baked
         self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
+        self.bone = VolumeStack.from_volumes([body.bone for body in baked], device)
         self._build()
 
     def with_config(self, config: RenderConfig) -> Renderer:
@@ -94,6 +98,12 @@ class Renderer:
         self._fused = [self._fused_path(tables) for tables in self._tables]
         self.converter = self._scan_converter()
 
+    @functools.cached_property
+    def breathing(self) -> VolumeStack:
+        """Displacement of a full breath of each patient (see :mod:`sonogym.anatomy.breathing`), made at first use."""
+        fields = [breathing_field(body.tissues, body.skin) for body in self._baked]
+        return VolumeStack.from_volumes(fields, str(self.device))
+
     def render(
         self, patient_from_probe: Pose, anatomy_index: Int[Tensor, " envs"], params: RenderParams | None = None
     ) -> Frame:
@@ -123,7 +133,8 @@ class Renderer:
         in_contact = self.config.contact and not self.transducer.inserted
         lines = trace_lines(
             pose, index, params, self.variants[variant], self._scanlines,
-            self._tables[variant], self.voxels, self.skin if in_contact else None,
+            self._tables[variant], self.voxels, (self.skin, self.bone) if in_contact else None,
+            None if params.breathing is None else self.breathing,
         )  # fmt: skip
         return self._frame(self._run(variant, lines))
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
@@ -55,11 +56,11 @@ class SmoothPlane(Plane):
         upper = (held - base)[:, None]
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
         start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
-        word = self.voxels[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
-        amplitude, rate, length = self.rates[self.row_of_tissue[..., None], word[..., 0].long()].unbind(-1)
-        amplitude = (weight * amplitude * self.tables.texture[word[..., 3].long()]).sum(1)
+        word = self.words[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
+        amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
+        amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
-        return self._nearest(place)[..., 0].long(), amplitude, self.this_step, (weight * length).sum(1)
+        return voxel_word.label(self._nearest(place)), amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Sound is met where the interface lies, and lost over the sample after it, not all at one sample."""

@@ -1,4 +1,4 @@
-"""Slow variation of echogenicity within a tissue, baked into one byte a voxel. All values are design choices."""
+"""Slow variation of echogenicity within a tissue, baked into six bits a voxel. All values are design choices."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from sonogym.anatomy.tissues import TISSUE_COUNT
 from sonogym.ultrasound.acoustics import TEXTURES
+from sonogym.ultrasound.voxel_word import TEXTURE_LEVELS
 
-STEP = 0.2  # dB a unit of the byte
-NEUTRAL = 128
+STEP = 0.5  # dB a level
+NEUTRAL = TEXTURE_LEVELS // 2
 _GRAIN_DB = 1.4
 _GRAIN = ((5.0e-3, 1.0), (1.9e-3, 0.8))  # lattice [m], share
 _STRIAE_DB = 4.5
@@ -22,12 +23,12 @@ _SEED = 20260101
 
 
 def texture_gain() -> np.ndarray:
-    """(256,) float32 amplitude factor of each byte."""
-    decibels = STEP * (np.arange(256) - NEUTRAL)
+    """(TEXTURE_LEVELS,) float32 amplitude factor of each level."""
+    decibels = STEP * (np.arange(TEXTURE_LEVELS) - NEUTRAL)
     return (10.0 ** (decibels / 20.0)).astype(np.float32)
 
 
-def texture_bytes(labels: np.ndarray, kind: np.ndarray, pitch: float, density: np.ndarray) -> np.ndarray:
+def texture_levels(labels: np.ndarray, kind: np.ndarray, pitch: float, density: np.ndarray) -> np.ndarray:
     """uint8 texture of a label volume (x, y, z); ``kind`` (tissues,) indexes :data:`TEXTURES`.
 
     ``density`` (x, y, z) [HU] is how much denser than usual the tissue is: it scales the amplitude by 1 + g HU'.
@@ -40,7 +41,7 @@ def texture_bytes(labels: np.ndarray, kind: np.ndarray, pitch: float, density: n
     decibels = np.where(of_label == TEXTURES.index("striae"), striae, grain)
     decibels += 20.0 * np.log10(1.0 + _DENSITY_GAIN * density)
     decibels[of_label == TEXTURES.index("none")] = 0.0
-    return np.clip(np.rint(decibels / STEP) + NEUTRAL, 0, 255).astype(np.uint8)
+    return np.clip(np.rint(decibels / STEP) + NEUTRAL, 0, TEXTURE_LEVELS - 1).astype(np.uint8)
 
 
 def density_map(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Seeded procedural torsos: adults from T9 to the sacrum, drawn from published sizes.
+"""Seeded procedural torsos: adults from T8 to the sacrum, drawn from published sizes.
 
 Inside this package lengths are millimetres, the unit of the anatomical tables; what it hands out is in metres.
 """
@@ -6,11 +6,11 @@ Inside this package lengths are millimetres, the unit of the anatomical tables; 
 from __future__ import annotations
 
 from sonogym.anatomy.anatomy import Anatomy, anatomy_from_tensors, anatomy_tensors
-from sonogym.anatomy.cache import cache_folder, read_tensors, write_tensors
-from sonogym.anatomy.patients.params import draw_patient
-from sonogym.errors import InvalidInputError, MissingFileError, require_between
+from sonogym.anatomy.cache import cache_folder, kept
+from sonogym.anatomy.patients.drawing import draw_patient
+from sonogym.errors import require_between
 
-VERSION = "4"  # raise it with every change of what a seed looks like: cached patients are keyed by it
+VERSION = "5"  # raise it with every change of what a seed looks like: cached patients are keyed by it
 
 
 def make_procedural(seed: int, spacing: float = 1.5e-3, name: str | None = None) -> Anatomy:
@@ -31,12 +31,12 @@ def load_procedural(seed: int, spacing: float, name: str) -> Anatomy:
     """
     require_between("spacing", spacing, 0.5e-3, 6e-3, "m", "millimetres?")
     file = f"seed{seed}-{round(1e6 * spacing)}um-v{VERSION}.safetensors"
-    path = cache_folder() / "patients" / file
-    try:
-        stored = anatomy_from_tensors(*read_tensors(path))
-    except (MissingFileError, InvalidInputError, KeyError, ValueError):
-        stored = make_procedural(seed, spacing, name)
-        write_tensors(path, *anatomy_tensors(stored))
+    stored = kept(
+        cache_folder() / "patients" / file,
+        read=anatomy_from_tensors,
+        make=lambda: make_procedural(seed, spacing, name),
+        pack=anatomy_tensors,
+    )
     return stored if stored.name == name else _renamed(stored, name)
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from sonogym.anatomy.patients.canvas import ROOM, Canvas
-from sonogym.anatomy.patients.params import PatientParams, unit_draws
+from sonogym.anatomy.patients.drawing import unit_draws
+from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.patients.sdf import chain, grown
 from sonogym.anatomy.patients.soft_tissue import SKIN, Trunk
 from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.tissues import Tissue
 
 _WALL = 2.5  # mm
-_FLUID_PART = 0.15  # of the segments hold liquid instead of paste
+_FLUID_PART = {"colon": 0.1, "duodenum": 0.3, "loops": 0.4}  # of the segments hold liquid instead of paste
 _STEPS = 180  # segments of small bowel
 # right (+1 is the inner wall), forward (0 at the bodies' front, 1 at the wall), above L3 at unit size, radius
 _COLON = (
-    (0.76, 0.05, -88, 22), (0.82, 0.02, -45, 22), (0.80, 0.05, 0, 21), (0.72, 0.25, 34, 20), (0.45, 0.72, 30, 19),
-    (0.0, 0.80, 18, 18), (-0.42, 0.72, 34, 18), (-0.74, 0.20, 78, 18), (-0.84, -0.08, 40, 16), (-0.86, -0.05, -10, 15),
-    (-0.84, 0.0, -60, 15), (-0.62, 0.25, -100, 15), (-0.25, 0.15, -130, 16), (0.0, 0.05, -160, 17),
+    (0.72, 0.42, -88, 22), (0.80, 0.34, -45, 22), (0.80, 0.30, 0, 21), (0.74, 0.36, 34, 20), (0.45, 0.72, 30, 19),
+    (0.0, 0.80, 18, 18), (-0.42, 0.72, 34, 18), (-0.74, 0.22, 78, 18), (-0.84, 0.18, 40, 16), (-0.86, 0.22, -10, 15),
+    (-0.82, 0.32, -60, 15), (-0.62, 0.36, -100, 15), (-0.25, 0.15, -130, 16), (0.0, 0.05, -160, 17),
 )  # fmt: skip
 _DUODENUM = ((22, 68, 72, 11), (38, 46, 68, 12), (43, 36, 34, 12), (24, 38, 8, 11), (-18, 40, 14, 11))
 
@@ -54,7 +55,7 @@ def _small_bowel(params: PatientParams) -> np.ndarray:
     step = np.array([0.21, 0.24, 24.0])
     point, heading, path = low + (high - low) * draws[0], np.zeros(3), []
     for draw in draws:
-        heading = 0.45 * heading + (2.0 * draw - 1.0)
+        heading = 0.8 * heading + (2.0 * draw - 1.0)
         point = point + step * heading / max(float(np.linalg.norm(heading)), 1e-6)
         outside = (point < low) | (point > high)
         heading[outside] *= -1.0
@@ -73,8 +74,8 @@ def paint_bowel(canvas: Canvas, params: PatientParams, spine: Spine, trunk: Trun
     duodenum[:, :2] += spine.body_at(duodenum[:, 2])
     _tube(canvas, params, duodenum[:, :3], duodenum[:, 3], 0.5, "duodenum")
     path = _small_bowel(params)
-    radii = s * (11.5 + 3.5 * unit_draws(params.seed, "bowel_radius", _STEPS).astype(np.float64))
-    _tube(canvas, params, cavity.place(path[:, 0], path[:, 1], s * path[:, 2]), radii, 1.0, "loops")
+    radii = s * (9.0 + 4.0 * unit_draws(params.seed, "bowel_radius", _STEPS).astype(np.float64))
+    _tube(canvas, params, cavity.place(path[:, 0], path[:, 1], s * path[:, 2]), radii, 0.4, "loops")
 
 
 def _tube(
@@ -82,7 +83,7 @@ def _tube(
 ) -> None:
     """One gut: each segment painted over room only; a drawn part of them holds gas above its level."""
     gas = unit_draws(params.seed, f"gas_{name}", len(points)) < gassy * params.gas
-    fluid = unit_draws(params.seed, f"fluid_{name}", len(points)) < _FLUID_PART
+    fluid = unit_draws(params.seed, f"fluid_{name}", len(points)) < _FLUID_PART[name]
     for i in range(len(points) - 1):
         rows = chain(points[i : i + 2], np.stack([radii[i : i + 2]] * 2, -1), u=(0.3, 1.0, 0.2), cap=0.8 * radii[i])
         canvas.stamp(rows, Tissue.BOWEL, ROOM)

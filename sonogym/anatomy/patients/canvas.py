@@ -8,6 +8,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from sonogym.anatomy.patients.portable import settled
 from sonogym.anatomy.patients.sdf import Grid, bounds, grown, stamp_rows, unite
 from sonogym.anatomy.tissues import Tissue
 
@@ -25,7 +26,7 @@ class Canvas:
 
     def stamp(self, rows: np.ndarray, tissue: Tissue, over: Iterable[Tissue]) -> None:
         """Paint the hard union of primitives where one of ``over`` lies."""
-        stamp_rows(self.labels, self._corner, self.grid.spacing, rows, int(tissue), _allowed(over))
+        stamp_rows(self.labels, self._corner, self.grid.spacing, settled(rows), int(tissue), _allowed(over))
 
     def layered(self, rows: np.ndarray, layers: Iterable[tuple[float, Tissue]], over: Iterable[Tissue]) -> None:
         """Paint shrunken copies of the primitives, one a (depth [mm], tissue), outermost first."""
@@ -43,8 +44,16 @@ class Canvas:
         """Distance [mm] to the smooth union on the smallest box that holds it, and the box."""
         part, where = self.grid.box(*bounds(rows))
         field = np.full(part.shape, 1e3, dtype=np.float32)
-        unite(field, np.array(part.corner), part.spacing, rows)
+        unite(field, np.array(part.corner), part.spacing, settled(rows))
         return field, where
+
+    def level(
+        self, field: np.ndarray, where: tuple[slice, slice, slice], over: Iterable[Tissue], volume: float
+    ) -> float:
+        """The field's value inside of which ``volume`` [ml] of ``over`` lies, within [-25, 3] mm of its surface."""
+        free = np.sort(field[_allowed(over)[self.labels[where]]], axis=None)
+        wanted = int(1e3 * volume / self.grid.spacing**3)
+        return float(np.clip(free[min(wanted, len(free) - 1)], -25.0, 3.0)) if len(free) else 0.0
 
     def fill(
         self,

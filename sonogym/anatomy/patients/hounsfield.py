@@ -7,6 +7,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from sonogym.anatomy.patients.drawing import normal_draws
 from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.tissues import TISSUE_COUNT, Tissue
 
@@ -34,7 +35,7 @@ def hounsfield(labels: np.ndarray, spacing: float, params: PatientParams) -> np.
     step = spacing / _TEXTURE
     key = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
     shape = tuple(int(n * step) + 2 for n in labels.shape)
-    coarse = np.random.Generator(np.random.Philox(int(key))).standard_normal(shape).astype(np.float32)
+    coarse = normal_draws(params.seed, "hounsfield", int(np.prod(shape))).reshape(shape)
     ct = np.empty(labels.shape, dtype=np.int16)
     fill_ct(ct, labels, mean, texture, coarse, step, noise, key)
     return ct

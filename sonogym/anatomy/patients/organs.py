@@ -1,107 +1,47 @@
-"""Kidneys, liver, spleen and the other organs of the upper abdomen. Millimetres, patient frame."""
+"""Liver, spleen and the other organs of the upper abdomen. Millimetres, patient frame."""
 
 from __future__ import annotations
 
-from typing import no_type_check
-
 import numpy as np
-from numba import njit
 
 from sonogym.anatomy.patients.canvas import ROOM, Canvas
+from sonogym.anatomy.patients.kidneys import paint_kidneys
 from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.patients.sdf import Number, Point, ball, chain, grown
 from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.tissues import Tissue
 
-
-def _kidney_frame(params: PatientParams, side: int) -> np.ndarray:
-    """Columns: lateral (width), anterior (thickness), long axis; the upper pole lies medial and behind."""
-    sign = 1.0 if side == 0 else -1.0
-    tilt, turn = np.radians(params.kidney_tilt[side]), np.radians(params.kidney_turn[side])
-    long = np.array([-sign * np.sin(tilt), -0.22, np.cos(tilt)])
-    long /= np.linalg.norm(long)
-    lateral = np.array([sign * np.cos(turn), -np.sin(turn), 0.0])  # the hilum looks forward and to the middle
-    lateral -= (lateral @ long) * long
-    lateral /= np.linalg.norm(lateral)
-    return np.stack([lateral, np.cross(long, lateral) * sign, long], axis=-1)
+_SPARE = 12.0  # mm an organ may grow beyond its solid to reach its drawn volume
 
 
-def paint_kidneys(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
-    """Cortex, pyramids and sinus of both kidneys in retroperitoneal fat; their centres [mm]."""
-    marks = {}
-    s = params.size
-    for side, name in enumerate(("right", "left")):
-        sign = 1.0 if side == 0 else -1.0
-        z = params.kidney_height[side] * s
-        body = spine.body_at(np.array([z]))[0]
-        centre = np.array([body[0] + sign * params.kidney_aside[side] * s, body[1] - 7.0 * s, z])
-        half = np.array([29.0, 21.5, 53.0]) * s**0.7 * params.kidney_size[side]
-        part, where = canvas.grid.box(centre - 1.2 * half[2], centre + 1.2 * half[2])
-        view = canvas.labels[where]
-        frame = _kidney_frame(params, side)
-        paint_kidney(view, np.array(part.corner), part.spacing, frame, centre, half, int(Tissue.VISCERAL_FAT))
-        marks[f"kidney_{name}"] = centre
-    return marks
-
-
-@njit(cache=True, fastmath=True)
-@no_type_check
-def paint_kidney(labels, corner, spacing, frame, centre, half, room):
-    """A superellipsoid bent round its hilum; a sinus open to the middle, pyramids between cortical columns."""
-    width, thick, long = half
-    for i in range(labels.shape[0]):
-        px = corner[0] + spacing * i - centre[0]
-        for j in range(labels.shape[1]):
-            py = corner[1] + spacing * j - centre[1]
-            for m in range(labels.shape[2]):
-                pz = corner[2] + spacing * m - centre[2]
-                if labels[i, j, m] != room:
-                    continue
-                a = frame[0, 2] * px + frame[1, 2] * py + frame[2, 2] * pz
-                if abs(a) > long:
-                    continue
-                w = frame[0, 0] * px + frame[1, 0] * py + frame[2, 0] * pz + 0.176 * a * a / long - 3.0
-                t = frame[0, 1] * px + frame[1, 1] * py + frame[2, 1] * pz
-                q = ((abs(w) / width) ** 2.3 + (abs(t) / thick) ** 2.3 + (abs(a) / long) ** 2.3) ** (1.0 / 2.3)
-                if q >= 1.0:
-                    continue
-                ws = (w + 0.72 * width) / (0.86 * width)
-                sinus = np.sqrt(ws * ws + (t / (0.45 * thick)) ** 2 + (a / (0.54 * long)) ** 2)
-                depth = (1.0 - q) * 0.85 * thick
-                around = np.arctan2(t / thick, (w + 0.5 * width) / width)
-                if sinus < 1.0:
-                    labels[i, j, m] = 22
-                elif depth > 0.3 * thick and np.cos(9.5 * a / long) + 0.9 * np.cos(3.0 * around) > -0.25:
-                    labels[i, j, m] = 21
-                else:
-                    labels[i, j, m] = 7
-
-
-class _Frame:
+class Frame:
     """Places points given as (right, in front of the body, above L3) at unit size."""
 
     def __init__(self, params: PatientParams, spine: Spine, drop: float = 0.0) -> None:
         self._size, self._spine, self._drop = params.size, spine, drop
 
     def __call__(self, x: Number, y: Number, z: Number) -> np.ndarray:
+        """One place [mm]."""
         height = self._size * z
         body = self._spine.body_at(np.array([height]))[0]
         return np.array([0.6 * body[0] + self._size * x, body[1] + self._size * y, height - self._drop])
 
     def path(self, *points: Point) -> np.ndarray:
+        """Several places (n, 3) [mm]."""
         return np.array([self(*point) for point in points])
 
 
 def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
     """Kidneys, liver, gall bladder, spleen, stomach, pancreas; their landmarks [mm]."""
     marks = paint_kidneys(canvas, params, spine)
+    at, s = Frame(params, spine), params.size
+    radii = np.array([(9.0, 12.0), (8.0, 9.0), (8.0, 9.0), (7.0, 8.0)]) * s
+    path = at.path((27, 38, 68), (2, 46, 78), (-38, 34, 92), (-70, 12, 106))
+    canvas.stamp(chain(path, radii, u=(0, 1, 0)), Tissue.PANCREAS, ROOM)
+    marks["pancreas"] = path[2]
     marks["liver"], marks["gall_bladder"] = _paint_liver(canvas, params, spine)
     marks["spleen"] = _paint_spleen(canvas, params, spine)
-    at, s = _Frame(params, spine), params.size
-    radii = np.array([(9.0, 12.0), (8.0, 9.0), (8.0, 9.0), (7.0, 8.0)]) * s
-    pancreas = chain(at.path((27, 38, 68), (2, 46, 78), (-38, 34, 92), (-70, 12, 106)), radii, u=(0, 1, 0))
-    canvas.stamp(pancreas, Tissue.PANCREAS, ROOM)
-    _paint_stomach(canvas, params, at)
+    marks["stomach"] = _paint_stomach(canvas, params, at)
     return marks
 
 
@@ -110,17 +50,23 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[n
 
     Returns the middles of the liver and of the gall bladder [mm].
     """
-    at, g = _Frame(params, spine, params.liver_drop), params.size * params.liver_size
+    at, g = (
+        Frame(params, spine, params.liver_drop),
+        params.size * (params.liver_volume / 1500.0 / params.size**3) ** (1 / 3),
+    )
     lobes = [
         ball(at(66, 34, 128).tolist(), (66 * g, 72 * g, 70 * g), (0, 0, 1), (1, 0, 0), p=2.3),
         ball(at(-4, 66, 142).tolist(), (66 * g, 34 * g, 36 * g), (0.25, 0, 1), (1, 0, -0.25), k=3.9),
         ball(at(86, 26, 76).tolist(), (36 * g, 48 * g, 62 * g), (0.1, 0, 1), (1, 0, 0), k=3.9),
     ]
-    field, where = canvas.field(np.concatenate(lobes))
+    field, where = canvas.field(grown(np.concatenate(lobes), _SPARE))
     x, y, z = canvas.coordinates(where)
     axis = spine.body_at(z.ravel())
-    beside = np.hypot((x - axis[:, 0]) / (33.0 * params.size), (y - axis[:, 1]) / (30.0 * params.size))
-    field = np.where(beside < 1.0, 1e3, field)  # the crura and the fat round the spine keep the liver off it
+    aside, ahead = (x - axis[:, 0]) / (33.0 * params.size), (y - axis[:, 1]) / (30.0 * params.size)
+    field = np.where(
+        aside * aside + ahead * ahead < 1.0, 1e3, field
+    )  # the crura and the fat round the spine keep the liver off it
+    field = field - canvas.level(field, where, ROOM, params.liver_volume)
     canvas.fill(field, where, [(0.0, Tissue.CONNECTIVE), (1.0, Tissue.LIVER)], ROOM)
     inside = (Tissue.LIVER,)
     confluence = (20, 38, 168)
@@ -132,8 +78,8 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[n
     left = at.path((34, 48, 104), (14, 66, 122), (-18, 74, 134))
     for path, size in ((trunk, (6.0, 6.0, 5.6, 4.4, 2.4)), (left, (4.6, 3.6, 2.0))):
         rows = chain(path, np.outer(size, [1.0, 1.0]) * params.size * params.vessel)
-        canvas.stamp(grown(rows, 1.6), Tissue.CONNECTIVE, (*inside, *ROOM))
-        canvas.stamp(rows, Tissue.BLOOD, (*inside, *ROOM, Tissue.CONNECTIVE))
+        canvas.stamp(grown(rows, 1.6), Tissue.CONNECTIVE, (*inside, *ROOM, Tissue.PANCREAS))
+        canvas.stamp(rows, Tissue.BLOOD, (*inside, *ROOM, Tissue.PANCREAS, Tissue.CONNECTIVE))
     gall = at(50, 74, 66)
     bladder = ball(gall.tolist(), (13 * g, 14 * g, 36 * g), (0.25, 0.45, -0.85), (1, 0, 0.3))
     canvas.layered(bladder, [(0.0, Tissue.CONNECTIVE), (2.0, Tissue.BILE)], (*inside, *ROOM, Tissue.CONNECTIVE))
@@ -141,16 +87,18 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[n
 
 
 def _paint_spleen(canvas: Canvas, params: PatientParams, spine: Spine) -> np.ndarray:
-    at, g = _Frame(params, spine), params.size * params.spleen_size
+    at, g = Frame(params, spine), (params.spleen_volume / 190.0) ** (1 / 3)
     centre = at(-89, 6, 112)
     half = (24 * g, 38 * g, 54 * g)
     rows = ball(centre.tolist(), half, (-0.25, 0.55, -0.8), (1.0, 0.45, 0.0), p=2.2)
-    canvas.layered(rows, [(0.0, Tissue.CONNECTIVE), (1.0, Tissue.SPLEEN)], ROOM)
+    field, where = canvas.field(grown(rows, _SPARE))
+    field = field - canvas.level(field, where, ROOM, params.spleen_volume)
+    canvas.fill(field, where, [(0.0, Tissue.CONNECTIVE), (1.0, Tissue.SPLEEN)], ROOM)
     return centre
 
 
-def _paint_stomach(canvas: Canvas, params: PatientParams, at: _Frame) -> None:
-    """Fundus under the left dome, body, antrum; gas where it rises to."""
+def _paint_stomach(canvas: Canvas, params: PatientParams, at: Frame) -> np.ndarray:
+    """Fundus under the left dome, body, antrum; gas where it rises to. Returns the middle of the body [mm]."""
     s = params.size
     path = at.path((-58, 34, 158), (-62, 50, 122), (-46, 74, 88), (-6, 78, 70), (26, 66, 74))
     rows = chain(path, np.outer([30.0, 34.0, 27.0, 20.0, 13.0], [1.0, 0.85]) * s, cap=18.0)
@@ -160,3 +108,4 @@ def _paint_stomach(canvas: Canvas, params: PatientParams, at: _Frame) -> None:
     level = at(0, 34, 150)[1] + (-22.0 if params.prone else 26.0) * s
     risen = y < level if params.prone else y > level
     canvas.fill(np.where(risen, field, 1e3), where, [(4.0, Tissue.AIR)], (Tissue.STOMACH,))
+    return path[2]

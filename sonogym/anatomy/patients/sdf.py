@@ -14,8 +14,11 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from sonogym.anatomy.patients.portable import power
+
 COLUMNS = 16  # a 3, b 3, u 3, ru at a, ru at b, rv at a, rv at b, exponent p, cap, blending radius k
 FAR = 1e3  # mm, distance of an empty field
+_STUB = 0.5  # mm: half the segment of a ball, long enough for its direction
 MARGIN = 4.0  # mm around a primitive where its distance is still evaluated: more than any blending radius
 
 Number = float | int  # tables hold whole numbers too, and run-time type checks tell them apart
@@ -38,8 +41,8 @@ def sweep(
 def ball(centre: Point, half: Point, axis: Point, u: Point, p: Number = 2.0, k: Number = 0.0) -> np.ndarray:
     """A superellipsoid with half-axes along u, axis x u and axis, as a (1, COLUMNS) row [mm]."""
     middle, along = np.asarray(centre, dtype=np.float64), np.asarray(axis, dtype=np.float64)
-    step = 0.01 * along / np.linalg.norm(along)
-    return sweep(middle - step, middle + step, (half[0], half[0], half[1], half[1]), u, p, half[2], k)
+    step = _STUB * along / np.linalg.norm(along)
+    return sweep(middle - step, middle + step, (half[0], half[0], half[1], half[1]), u, p, half[2] - _STUB, k)
 
 
 def chain(
@@ -118,7 +121,7 @@ class Grid:
         return part, (x, y, z)
 
 
-@njit(cache=True, inline="always", fastmath=True)
+@njit(cache=True, inline="always")
 @no_type_check
 def _distance(dx, dy, dz, w, length, u, v, row):
     """First-order signed distance to one primitive; (dx, dy, dz) is the point relative to the segment's start."""
@@ -139,14 +142,17 @@ def _distance(dx, dy, dz, w, length, u, v, row):
         if biggest > 3.0:
             q = biggest
         else:
-            q = (eu ** row[13] + ev ** row[13] + (eo ** row[13] if eo > 0.0 else 0.0)) ** (1.0 / row[13])
+            total = power(eu, row[13]) + power(ev, row[13])
+            if eo > 0.0:
+                total += power(eo, row[13])
+            q = power(total, 1.0 / row[13])
     slope = (eu / ru) ** 2 + (ev / rv) ** 2 + (eo / row[14]) ** 2
     if slope < 1e-12:
         return -min(ru, rv, row[14])
     return (q - 1.0) * np.sqrt(square / slope)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 @no_type_check
 def _frame(row, w, u, v):
     """Fill the unit axes of a primitive; returns the segment's length."""
@@ -166,7 +172,7 @@ def _frame(row, w, u, v):
     return length
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 @no_type_check
 def _range(row, w, u, v, axis, corner, spacing, size, margin):
     """First and past-last voxel of a primitive's box along one axis."""
@@ -179,7 +185,14 @@ def _range(row, w, u, v, axis, corner, spacing, size, margin):
     return first, last
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
+@no_type_check
+def _reach(row, margin):
+    """Square of the distance from the axis beyond which a primitive, ``margin`` [mm] thicker, cannot be."""
+    return (np.sqrt(max(row[9], row[10]) ** 2 + max(row[11], row[12]) ** 2) + margin) ** 2
+
+
+@njit(cache=True)
 @no_type_check
 def unite(field, corner, spacing, rows):
     """Smooth union of the rows, in order, into ``field`` [mm]: min(a, b) - max(k - |a - b|, 0)^2 / 4k."""
@@ -188,6 +201,7 @@ def unite(field, corner, spacing, rows):
         row = rows[n]
         k = row[15]
         length = _frame(row, w, u, v)
+        reach = _reach(row, MARGIN)
         x0, x1 = _range(row, w, u, v, 0, corner, spacing, field.shape[0], MARGIN)
         y0, y1 = _range(row, w, u, v, 1, corner, spacing, field.shape[1], MARGIN)
         z0, z1 = _range(row, w, u, v, 2, corner, spacing, field.shape[2], MARGIN)
@@ -196,13 +210,17 @@ def unite(field, corner, spacing, rows):
             for j in range(y0, y1):
                 dy = corner[1] + spacing * j - row[1]
                 for m in range(z0, z1):
-                    d = _distance(dx, dy, corner[2] + spacing * m - row[2], w, length, u, v, row)
+                    dz = corner[2] + spacing * m - row[2]
+                    along = dx * w[0] + dy * w[1] + dz * w[2]
+                    if dx * dx + dy * dy + dz * dz - along * along > reach:
+                        continue
+                    d = _distance(dx, dy, dz, w, length, u, v, row)
                     old = field[i, j, m]
                     h = max(k - abs(d - old), 0.0)
                     field[i, j, m] = min(d, old) - (h * h / (4.0 * k) if h > 0.0 else 0.0)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 @no_type_check
 def stamp_rows(labels, corner, spacing, rows, label, allowed):
     """Write ``label`` inside any row, where ``allowed`` holds for the label met."""
@@ -210,6 +228,7 @@ def stamp_rows(labels, corner, spacing, rows, label, allowed):
     for n in range(rows.shape[0]):
         row = rows[n]
         length = _frame(row, w, u, v)
+        reach = _reach(row, 0.0)
         x0, x1 = _range(row, w, u, v, 0, corner, spacing, labels.shape[0], 0.0)
         y0, y1 = _range(row, w, u, v, 1, corner, spacing, labels.shape[1], 0.0)
         z0, z1 = _range(row, w, u, v, 2, corner, spacing, labels.shape[2], 0.0)
@@ -220,5 +239,8 @@ def stamp_rows(labels, corner, spacing, rows, label, allowed):
                 for m in range(z0, z1):
                     if allowed[labels[i, j, m]]:
                         dz = corner[2] + spacing * m - row[2]
+                        along = dx * w[0] + dy * w[1] + dz * w[2]
+                        if dx * dx + dy * dy + dz * dz - along * along > reach:
+                            continue
                         if _distance(dx, dy, dz, w, length, u, v, row) < 0.0:
                             labels[i, j, m] = label

@@ -1,30 +1,31 @@
-"""The trunk: outline, skin, fat, abdominal wall, and the muscles of the back. Millimetres, patient frame."""
+"""The trunk: outline, skin, fat and abdominal wall. Millimetres, patient frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from numba import njit
 from scipy import ndimage
 
-from sonogym.anatomy.patients.canvas import SOFT, Canvas
+from sonogym.anatomy.patients.canvas import Canvas
 from sonogym.anatomy.patients.params import PatientParams
-from sonogym.anatomy.patients.sdf import Number, chain, grown
+from sonogym.anatomy.patients.portable import angle, settled
+from sonogym.anatomy.patients.sdf import Number
 from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.surface import SKIN_SPACING, Skin
-from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
 
 ANGLES = 720
 SKIN = 2.2  # mm
-WALL = 19.0  # mm, three muscles at the side (Rho 2013, Tahan 2016)
-_FASCIA = 0.8
+# mm of wall at degrees from the front: white line, straight muscle, its outer edge, three flat muscles at the side (Rho
+# 2013, Tahan 2016: 16-20), their thin origin beside the muscles of the back
+_WALL_AT = ((0, 3.0), (6, 9.5), (25, 9.0), (36, 6.0), (55, 15.0), (85, 19.5), (110, 18.0), (135, 9.0), (180, 9.0))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Trunk:
     """Skin outline: radius (slices, angles) round ``centre`` (slices, 2), fat under the skin, wall under the fat."""
 
@@ -59,8 +60,8 @@ def _skin_behind(params: PatientParams, spine: Spine, z: np.ndarray) -> np.ndarr
     order = np.argsort(line[:, 2])
     behind = np.interp(z, line[order, 2], line[order, 1])
     smooth = ndimage.gaussian_filter1d(behind, 33.0 / (z[1] - z[0]), mode="nearest")
-    fat = params.fat_back * np.interp(z / params.size, [-75.0, -37.0, 0.0, 73.0, 150.0], [1.3, 1.25, 1.0, 0.65, 0.6])
-    return np.minimum(smooth, behind + 2.0) - 9.0 * params.size - fat
+    fat = params.fat_back * np.interp(z / params.size, [-75.0, -37.0, 0.0, 73.0, 150.0], [1.3, 1.25, 1.0, 0.5, 0.45])
+    return np.minimum(smooth, behind + 2.0) - 6.5 * params.size - fat
 
 
 def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
@@ -96,13 +97,17 @@ def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
         + params.fat_side * side
         + params.fat_front * fore_share
     ) * lower
-    wall = (10.0 + (WALL - 10.0) * side) * params.size * params.muscle * (1.0 - 0.3 * np.clip(up, 0, 1)[:, None])
+    place, depth = np.array(_WALL_AT).T
+    thick = np.interp(np.degrees(np.arctan2(np.abs(c), s)), place, depth)
+    chest = np.clip(up, 0, 1)[:, None]  # over the ribs one broad sheet and the muscles between them
+    wall = ((1.0 - chest) * thick + chest * (11.0 + 2.0 * side)) * params.size * params.muscle
     aside = np.abs(radius * c - offset) / params.size
     behind_spine = np.clip((72.0 - aside) / 16.0, 0.0, 1.0) * (s < 0.0)
     deep = (spine.body_at(z)[:, 1] - 30.0 * params.size - behind)[:, None]
     cover = np.maximum(fat, np.minimum(behind_spine, 1.0) * deep)
     centre, cosine = np.stack([x, y], -1), 1.0 / np.sqrt(1.0 + slope**2)
-    return Trunk(z=z, centre=centre, radius=radius, cosine=cosine, fat=fat, cover=cover, wall=wall)
+    tables = (settled(table) for table in (centre, radius, cosine, fat, cover, wall))
+    return Trunk(z, *tables)
 
 
 def paint_trunk(canvas: Canvas, trunk: Trunk) -> None:
@@ -129,12 +134,12 @@ def trunk_skin(trunk: Trunk) -> Skin:
     return Skin(Volume(torch.from_numpy(1e-3 * field)[None], torch.from_numpy(matrix)))
 
 
-@njit(cache=True, fastmath=True, inline="always")
+@njit(cache=True, inline="always")
 @no_type_check
 def _depth(x, y, radius, cosine):
     """Table index of a direction and the depth below the outline along its normal."""
     angles = radius.shape[0]
-    at = np.arctan2(y, x) * angles / (2.0 * np.pi)
+    at = angle(y, x) * angles / (2.0 * np.pi)
     if at < 0.0:
         at += angles
     a = int(at)
@@ -145,7 +150,14 @@ def _depth(x, y, radius, cosine):
     return a, (reach - np.sqrt(x * x + y * y)) * (cosine[a] + part * (cosine[b] - cosine[a]))
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, inline="always")
+@no_type_check
+def _between(under, thick):
+    """Distance to the nearer of the two fasciae between the flat muscles."""
+    return min(abs(under - 0.42 * thick), abs(under - 0.76 * thick))
+
+
+@njit(cache=True)
 @no_type_check
 def outline_distance(field, corner, spacing, centre, radius, cosine):
     """Distance from the outline, positive outside."""
@@ -157,7 +169,7 @@ def outline_distance(field, corner, spacing, centre, radius, cosine):
                 field[i, j, m] = -_depth(x, y, radius[m], cosine[m])[1]
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 @no_type_check
 def paint_layers(labels, corner, spacing, centre, radius, cosine, fat, wall, skin):
     """Label every voxel inside the outline by its depth below the skin."""
@@ -178,66 +190,9 @@ def paint_layers(labels, corner, spacing, centre, radius, cosine, fat, wall, ski
                     labels[i, j, m] = 3
                 elif under > thick:
                     labels[i, j, m] = 20
-                elif thick > 12.0 and (abs(under - 0.42 * thick) < fascia or abs(under - 0.76 * thick) < fascia):
+                elif thick < 4.5 or (
+                    thick > 12.0 and (abs(under - 0.42 * thick) < fascia or abs(under - 0.76 * thick) < fascia)
+                ):
                     labels[i, j, m] = 5
                 else:
                     labels[i, j, m] = 4
-
-
-def _erector(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
-    z = np.array([-150.0, -130.0, -105.0, -80.0, -35.0, 0.0, 40.0, 80.0, 120.0, 160.0, 220.0]) * params.size
-    m = np.interp(
-        z / params.size, [-150, -130, -80, -35, 0, 80, 160, 220], [0.4, 0.5, 0.82, 1.02, 1.0, 0.82, 0.66, 0.6]
-    )
-    m = m * params.muscle
-    body = spine.body_at(z)
-    points = np.stack([body[:, 0] + side * 33.0 * params.size, body[:, 1] - params.size * (33.0 + 22.0 * m), z], -1)
-    return chain(points, params.size * np.stack([30.0 * m**0.7, 22.5 * m], -1), p=2.6, cap=3.0)
-
-
-def _multifidus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
-    z = np.array([-110.0, -75.0, -35.0, 0.0, 40.0, 80.0, 120.0]) * params.size
-    r = np.array([9.0, 12.5, 12.5, 11.5, 10.5, 9.5, 8.0]) * params.size * params.muscle
-    body = spine.body_at(z)
-    points = np.stack([body[:, 0] + side * (r + 3.0), body[:, 1] - params.size * 44.0 - 0.6 * r, z], -1)
-    return chain(points, np.stack([r, 1.15 * r], -1), p=2.3, cap=3.0)
-
-
-def _psoas(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
-    s, m = params.size, params.muscle
-    at: list[tuple[Any, ...]] = [
-        ("T12", 24, -6, -6, 3.5, 6),
-        ("L1", 26, -7, -4, 6, 9),
-        ("L2", 29, -7, 0, 9, 13),
-        ("L3", 33, -6, 0, 12.5, 16.5),
-    ]
-    at += [("L4", 38.5, -4, 0, 16, 19.5), ("L5", 45, 2, 0, 17.5, 20)]
-    points = [spine.local(level, (side * s * x, s * y, s * z)) for level, x, y, z, _, _ in at]
-    points += [spine.sacral((side * s * 54, s * 16, -s * 10)), spine.sacral((side * s * 66, s * 36, -s * 42))]
-    radii = np.array([(a, b) for *_, a, b in at] + [(17, 18), (16, 16)]) * s * m
-    return chain(np.array(points)[::-1], radii[::-1], p=2.2, cap=5.0)
-
-
-def _quadratus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
-    s = params.size
-    at: list[tuple[Any, ...]] = [
-        ("T12", 42, -36, -8, 8, 4),
-        ("L1", 47, -36, 0, 11, 5),
-        ("L2", 53, -35, 0, 14, 6.5),
-        ("L3", 60, -32, 0, 17, 8),
-    ]
-    at += [("L4", 66, -28, 0, 18.5, 8.5), ("L5", 73, -26, 6, 16, 7)]
-    points = np.array([spine.local(level, (side * s * x, s * y, s * z)) for level, x, y, z, _, _ in at])
-    return chain(points[::-1], s * params.muscle * np.array([(a, b) for *_, a, b in at])[::-1], p=2.3, cap=4.0)
-
-
-def paint_muscles(canvas: Canvas, params: PatientParams, spine: Spine) -> None:
-    """Back muscles in their fascia, quadratus lumborum, psoas; behind the spine the wall gives way to them."""
-    over = (*SOFT, Tissue.CONNECTIVE)
-    for side in (1.0, -1.0):
-        erector = np.concatenate([_erector(params, spine, side), _multifidus(params, spine, side)])
-        canvas.stamp(grown(erector, max(_FASCIA, 0.5 * canvas.grid.spacing)), Tissue.CONNECTIVE, over)
-        canvas.stamp(erector, Tissue.MUSCLE, over)
-        for rows in (_quadratus(params, spine, side), _psoas(params, spine, side)):
-            canvas.stamp(grown(rows, 0.5), Tissue.CONNECTIVE, (Tissue.VISCERAL_FAT,))
-            canvas.stamp(rows, Tissue.MUSCLE, over)

@@ -10,18 +10,9 @@ from sonogym.anatomy.patients.params import COUNT, LEVELS, PatientParams
 from sonogym.anatomy.patients.sdf import Point
 from sonogym.anatomy.patients.vertebra import LevelShape, level_shape, spinous_tip
 
-_DISC_WEDGE = {
-    "L5": 15.0,
-    "L4": 11.0,
-    "L3": 9.0,
-    "L2": 7.0,
-    "L1": 5.0,
-    "T12": 1.0,
-    "T11": -1.0,
-    "T10": -2.0,
-    "T9": -2.0,
-}
-_SACRAL_SLOPE = 38.0  # deg, standing
+_DISC_WEDGE = {  # deg at lordosis 1, lying: most of it below L4 (PMC6680033); thoracic ones `design`
+    "L5": 13.0, "L4": 9.5, "L3": 6.5, "L2": 4.5, "L1": 2.5, "T12": 1.5, "T11": 2.0, "T10": 2.0, "T9": 2.0, "T8": 2.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +66,25 @@ def turned(pitch: float, roll: float, yaw: float) -> np.ndarray:
     return about_y @ about_x @ about_z
 
 
+def _sacral_pitch(params: PatientParams, shapes: tuple[LevelShape, ...]) -> float:
+    """The pelvis tilts so that L3 lies on the couch: the wedges below L3, and its own recline [rad]."""
+    below = range(LEVELS.index("L4"), COUNT)
+    discs = sum(_DISC_WEDGE[level] for level in ("L3", "L4", "L5")) * params.lordosis
+    return float(np.radians(discs + params.recline) + sum(shapes[i].wedge for i in below))
+
+
 def build_spine(params: PatientParams) -> Spine:
     """Stack the levels on the sacrum: disc and body wedges give the lordosis, a sine the bend and its twist."""
     shapes = tuple(level_shape(params, i) for i in range(COUNT))
     rotation, origin = np.empty((COUNT, 3, 3)), np.empty((COUNT, 3))
-    pitch = np.radians(_SACRAL_SLOPE * params.lordosis)
+    pitch = _sacral_pitch(params, shapes)
     roll_below = np.radians(params.tilt)
     sacrum = turned(pitch, roll_below, 0.0)
     point = np.zeros(3)
     for i in reversed(range(COUNT)):
         shape = shapes[i]
         bend = np.sin(2.0 * np.pi * (i / COUNT + params.scoliosis_phase))
-        roll = np.radians(params.tilt + params.scoliosis * bend)
+        roll = np.radians(params.tilt + 0.5 * params.cobb * bend)
         wedge = np.radians(_DISC_WEDGE[shape.level] * params.lordosis + params.level_tilt[i])
         disc = turned(pitch - 0.5 * wedge, 0.5 * (roll + roll_below), 0.0)
         point = point + disc[:, 2] * shape.below.disc

@@ -20,7 +20,7 @@ def dome_height(params: PatientParams, spine: Spine, x: np.ndarray, y: np.ndarra
     centre = spine.at("T10")
     peak = float(spine.at("T9")[2]) + params.dome
     aside, ahead = x - centre[0], y - centre[1] - 58.0 * s
-    fall = 62.0 * s * np.abs(ahead / (96.0 * s)) ** 3
+    fall = 62.0 * s * np.abs(ahead / (96.0 * s)) * (ahead / (96.0 * s)) ** 2
     right = peak - 60.0 * s * ((aside - 68.0 * s) / (95.0 * s)) ** 2
     left = peak - _LEFT_LOWER * s - 60.0 * s * ((aside + 68.0 * s) / (95.0 * s)) ** 2
     return np.maximum(right, left) - fall

@@ -8,7 +8,18 @@ import numpy as np
 import torch
 
 from sonogym.anatomy.anatomy import Anatomy, content_digest
-from sonogym.anatomy.patients import bowel, column, organs, pelvis_ribs, soft_tissue, thorax, vessels
+from sonogym.anatomy.patients import (
+    bowel,
+    column,
+    mediastinum,
+    muscles,
+    organs,
+    pelvis,
+    ribs,
+    soft_tissue,
+    thorax,
+    vessels,
+)  # fmt: skip
 from sonogym.anatomy.patients.canvas import Canvas
 from sonogym.anatomy.patients.hounsfield import hounsfield
 from sonogym.anatomy.patients.params import PatientParams
@@ -18,12 +29,12 @@ from sonogym.anatomy.patients.spine import Spine, build_spine
 from sonogym.anatomy.volume import Volume
 
 _AIR_VOXELS = 2
-_BELOW_SACRUM, _ABOVE_T9 = 52.0, 16.0  # mm of the sacrum shown, and over the centre of T9
+_BELOW_SACRUM, _ABOVE_T8 = 52.0, 16.0  # mm of the sacrum shown, and over the centre of T8
 
 
 def _heights(params: PatientParams, spine: Spine, spacing: float) -> np.ndarray:
     low = float(spine.sacrum_origin[2]) - _BELOW_SACRUM * params.size
-    high = float(spine.origin[0][2]) + _ABOVE_T9 * params.size
+    high = float(spine.origin[0][2]) + _ABOVE_T8 * params.size
     return low + spacing * np.arange(int((high - low) / spacing) + 1)
 
 
@@ -41,12 +52,13 @@ def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[st
     trunk = build_trunk(params, spine, _heights(params, spine, spacing))
     canvas = Canvas(_grid(trunk, spacing))
     soft_tissue.paint_trunk(canvas, trunk)
-    soft_tissue.paint_muscles(canvas, params, spine)
+    muscles.paint_muscles(canvas, params, spine)
     nearest = np.full(canvas.grid.shape, FAR, dtype=np.float16)
-    marks = pelvis_ribs.paint_pelvis(canvas, params, spine)
-    pelvis_ribs.paint_sacrum(canvas, params, spine, nearest)
-    pelvis_ribs.paint_ribs(canvas, params, spine, trunk)
+    marks = pelvis.paint_pelvis(canvas, params, spine)
+    pelvis.paint_sacrum(canvas, params, spine, nearest)
+    ribs.paint_ribs(canvas, params, spine, trunk)
     marks |= thorax.paint_lungs(canvas, params, spine)
+    marks |= mediastinum.paint_mediastinum(canvas, params, spine, trunk)
     marks |= vessels.paint_vessels(canvas, params, spine)
     marks |= organs.paint_organs(canvas, params, spine)
     bowel.paint_bowel(canvas, params, spine, trunk)

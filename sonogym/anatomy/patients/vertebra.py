@@ -1,7 +1,7 @@
 """One vertebra: measured sizes, the primitives of its posterior elements, and its body.
 
 Local frame [mm]: origin at the body centre, x right, y forward, z up. Sizes: Wang 2024, Panjabi 1993, Sobottke 2010,
-Int J Spine Surg 2021;15:1072 and four CT label maps; T9-T12 continue the table.
+Int J Spine Surg 2021;15:1072 and four CT label maps; T8-T12 continue the table.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import numpy as np
 from numba import njit
 
 from sonogym.anatomy.patients.params import LEVELS, PatientParams
+from sonogym.anatomy.patients.portable import exponential, power, settled
 from sonogym.anatomy.patients.sdf import Grid, bounds, mirrored, sweep, unite
 
 _TABLE = {
     # width, lower width, depth, height in front, behind, canal w, d, pedicle w, h, transverse tip to tip, its y, z
+    "T8": (31.0, 33.0, 28.5, 19.5, 20.5, 17.5, 15.0, 6.5, 13.0, 64.0, -21.0, 8.0),
     "T9": (33.0, 35.0, 29.5, 20.0, 21.0, 18.0, 15.0, 7.0, 13.5, 62.0, -20.0, 8.0),
     "T10": (35.0, 38.0, 30.0, 20.5, 21.5, 18.0, 15.0, 7.0, 14.0, 58.0, -18.0, 8.0),
     "T11": (38.0, 41.0, 31.0, 21.0, 22.5, 19.0, 15.5, 8.0, 15.0, 50.0, -14.0, 5.0),
@@ -27,31 +29,26 @@ _TABLE = {
     "L4": (51.0, 53.0, 36.0, 29.0, 27.0, 25.0, 17.0, 13.0, 15.0, 90.0, -8.0, 6.0),
     "L5": (53.0, 53.0, 36.0, 29.5, 25.0, 28.0, 16.0, 16.0, 13.0, 95.0, 1.0, 2.0),
 }
-_SPINOUS = {  # length behind the canal centre, height at the tip, tip z, half-lamina angle, lamina height
-    "T9": (44.0, 10.0, -22.0, 28.0, 20.0),
-    "T10": (42.0, 11.0, -20.0, 28.0, 20.5),
-    "T11": (39.0, 14.0, -14.0, 28.0, 21.0),
-    "T12": (38.0, 17.0, -9.0, 28.0, 21.5),
-    "L1": (40.0, 20.5, -7.5, 28.0, 21.0),
-    "L2": (43.0, 21.0, -8.0, 28.0, 21.0),
-    "L3": (44.0, 20.0, -8.5, 28.0, 20.5),
-    "L4": (42.0, 17.5, -8.0, 32.0, 21.0),
-    "L5": (37.0, 14.5, -7.0, 36.0, 20.5),
-}
-DISC = {
-    "T9": 4.5,
-    "T10": 5.5,
-    "T11": 6.5,
-    "T12": 7.5,
-    "L1": 9.0,
-    "L2": 9.5,
-    "L3": 10.3,
-    "L4": 10.8,
-    "L5": 11.0,
-}  # below
+_WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeletons; T8 continues)
+    "T8": (4.8, 3.0), "T9": (4.8, 2.8), "T10": (3.8, 2.6), "T11": (5.4, 4.6), "T12": (4.9, 3.5), "L1": (4.1, 2.6),
+    "L2": (2.6, 0.7), "L3": (1.3, -1.1), "L4": (-0.7, -3.1), "L5": (-4.6, -7.8),
+}  # fmt: skip
+# length behind the canal centre, height at the tip (Masharawi 2010: ratio to the body), tip z, half-lamina angle,
+# lamina height, swelling of the tip
+_SPINOUS = {
+    "T8": (45.0, 9.5, -23.0, 28.0, 19.5, 0.0), "T9": (44.0, 10.0, -22.0, 28.0, 20.0, 0.0),
+    "T10": (42.0, 11.0, -20.0, 28.0, 20.5, 0.0), "T11": (39.0, 12.5, -14.0, 28.0, 21.0, 0.5),
+    "T12": (38.0, 16.7, -9.0, 28.0, 21.5, 1.0), "L1": (40.0, 22.0, -7.5, 28.0, 21.5, 2.6),
+    "L2": (43.0, 23.5, -8.0, 28.0, 22.0, 2.6), "L3": (44.0, 23.4, -8.5, 28.0, 23.5, 2.6),
+    "L4": (42.0, 19.5, -7.5, 32.0, 23.0, 1.0), "L5": (37.0, 15.0, -7.0, 36.0, 21.5, 0.0),
+}  # fmt: skip
+DISC = {  # height of the disc below
+    "T8": 4.2, "T9": 4.5, "T10": 5.5, "T11": 6.5, "T12": 7.5, "L1": 9.0, "L2": 9.5, "L3": 9.7, "L4": 9.9, "L5": 11.0,
+}  # fmt: skip
 _JOINT = {  # below the level: interfacet distance, angle of the joint from the sagittal plane (deg)
-    "T8": (22.0, 70.0), "T9": (22.0, 68.0), "T10": (22.0, 62.0), "T11": (23.0, 42.0), "T12": (25.0, 26.0),
-    "L1": (26.0, 25.0), "L2": (28.0, 27.0), "L3": (31.0, 33.0), "L4": (36.0, 42.0), "L5": (43.0, 48.0),
+    "T7": (22.0, 71.0), "T8": (22.0, 70.0), "T9": (22.0, 68.0), "T10": (22.0, 62.0), "T11": (23.0, 42.0),
+    "T12": (25.0, 26.0), "L1": (26.0, 25.0), "L2": (28.0, 27.0), "L3": (31.0, 33.0),
+    "L4": (36.0, 42.0), "L5": (43.0, 48.0),
 }  # fmt: skip
 _LAMINA_HALF = 3.4
 
@@ -84,6 +81,8 @@ class LevelShape:
     transverse_z: float
     spinous_length: float
     spinous_height: float
+    spinous_width: float  # factor
+    swelling: float  # of the spinous tip, up and down
     spinous_z: float
     lamina_angle: float
     lamina_height: float
@@ -98,7 +97,7 @@ class LevelShape:
     @property
     def canal_y(self) -> float:
         """Where the canal's centre lies."""
-        return -0.5 * self.depth - 0.5 * self.canal_depth + 0.5
+        return -0.5 * self.depth - 0.5 * self.canal_depth + 1.8
 
     @property
     def wedge(self) -> float:
@@ -106,9 +105,11 @@ class LevelShape:
         return float(np.arctan2(self.front - self.back, self.depth))
 
 
-def _joint(level: str, params: PatientParams) -> Joint:
+def _joint(index: int, params: PatientParams) -> Joint:
+    """The joint below level ``index``, -1 for the one above the first."""
+    level = LEVELS[index] if index >= 0 else "T7"
     distance, angle = _JOINT[level]
-    disc = DISC.get(level, 4.0) * params.disc_height
+    disc = DISC.get(level, 4.0) * params.disc_height * (params.level_disc[index] if index >= 0 else 1.0)
     return Joint(distance=distance * params.size, angle=float(np.radians(angle)), disc=disc * params.size)
 
 
@@ -117,14 +118,19 @@ def level_shape(params: PatientParams, index: int) -> LevelShape:
     level = LEVELS[index]
     scale = params.size * params.level_scale[index]
     w, lw, d, front, back, cw, cd, pw, ph, tt, ty, tz = (scale * value for value in _TABLE[level])
-    length, height, tip, angle, lamina = _SPINOUS[level]
+    w, lw, d, pw = (params.vertebra_width * value for value in (w, lw, d, pw))
+    height = 0.5 * params.vertebra_height * (front + back)
+    wedge = _WEDGE[level][params.female] + (params.wedge if level[0] == "L" else 0.0)
+    lower = 0.5 * d * float(np.tan(np.radians(wedge)))
+    length, spinous, tip, angle, lamina, swelling = _SPINOUS[level]
     return LevelShape(
-        level=level, width=w, lower_width=lw, depth=d, front=front, back=back, pedicle_width=pw, pedicle_height=ph,
-        canal_width=cw * params.canal, canal_depth=cd * params.canal,
+        level=level, width=w, lower_width=lw, depth=d, front=height - lower, back=height + lower,
+        pedicle_width=pw, pedicle_height=ph, canal_width=cw * params.canal, canal_depth=cd * params.canal,
         transverse=tt * params.transverse_length, transverse_y=ty, transverse_z=tz,
-        spinous_length=scale * length * params.spinous_length, spinous_height=scale * height * params.spinous_height,
-        spinous_z=scale * tip, lamina_angle=float(np.radians(angle)), lamina_height=scale * lamina,
-        above=_joint(LEVELS[index - 1] if index else "T8", params), below=_joint(level, params),
+        spinous_length=scale * length * params.spinous_length, spinous_height=scale * spinous * params.spinous_height,
+        spinous_width=params.spinous_width, swelling=scale * swelling, spinous_z=scale * tip,
+        lamina_angle=float(np.radians(angle)), lamina_height=scale * lamina,
+        above=_joint(index - 1, params), below=_joint(index, params),
     )  # fmt: skip
 
 
@@ -190,10 +196,15 @@ def _spinous(s: LevelShape) -> np.ndarray:
     ap = s.canal_y - 0.5 * s.canal_depth - _LAMINA_HALF
     z, tip = 0.5 * s.height - 9.0 - 0.5 * s.lamina_height, spinous_tip(s)
     root, half = min(0.5 * s.lamina_height - 2.0, 0.5 * s.spinous_height), 0.5 * s.spinous_height
-    plate = sweep((0, ap + 1.0, z), (0, tip[1] + 5.0, tip[2]), (5.0, 3.2, root, half), p=3.0, k=3.5)
-    reach = max(half - 4.5, 1.0)
+    thick = 3.2 * s.spinous_width
+    plate = sweep((0, ap + 1.0, z), (0, tip[1] + 5.0, tip[2]), (5.0, thick, root, half), p=3.0, k=3.5)
+    reach = max(half - 4.5 + s.swelling, 1.0)
     bar = sweep(
-        (0, tip[1] + 4.2, tip[2] + reach), (0, tip[1] + 4.2, tip[2] - reach), (3.8, 4.6, 4.2, 4.2), cap=4.2, k=2.5
+        (0, tip[1] + 4.2, tip[2] + reach),
+        (0, tip[1] + 4.2, tip[2] - reach),
+        (1.2 * thick, 1.4 * thick, 4.2, 4.2),
+        cap=4.2,
+        k=2.5,
     )
     return np.concatenate([plate, bar])
 
@@ -221,17 +232,17 @@ def vertebra_field(
     part, where = grid.box(np.minimum(low, origin - reach), np.maximum(high, origin + reach))
     corner = np.array(part.corner)
     field = np.full(part.shape, 1e3, dtype=np.float32)
-    unite(field, corner, part.spacing, rows)
+    unite(field, corner, part.spacing, settled(rows))
     bore = np.full(part.shape, 1e3, dtype=np.float32)
-    unite(bore, corner, part.spacing, canal)
+    unite(bore, corner, part.spacing, settled(canal))
     body = np.full(part.shape, 1e3, dtype=np.float32)
     sizes = np.array([s.width, s.lower_width, s.depth, s.front, s.back])
-    body_distance(body, corner, part.spacing, rotation, origin, sizes)
+    body_distance(body, corner, part.spacing, settled(1e3 * rotation) / 1e3, settled(origin), settled(sizes))
     field = np.minimum(np.maximum(field, -bore), body)
     return field, body, where
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 @no_type_check
 def body_distance(field, corner, spacing, rotation, origin, sizes):
     """Distance to a waisted body with concave end-plates and an indented posterior wall."""
@@ -253,13 +264,13 @@ def body_distance(field, corner, spacing, rotation, origin, sizes):
                 y = rotation[0, 1] * px + rotation[1, 1] * py + rotation[2, 1] * pz
                 waist = 1.0 - 0.11 * max(1.0 - (2.0 * z / height) ** 2, 0.0)
                 half_x = 0.5 * (upper + (lower - upper) * (0.5 - z / height)) * waist
-                half_y = 0.5 * depth * (1.0 - 0.7 * (1.0 - waist))
+                half_y = 0.5 * depth * (1.0 - 0.45 * (1.0 - waist))
                 ex, ey = abs(x) / half_x, abs(y) / half_y
-                q = (ex**2.4 + ey**2.4) ** (1.0 / 2.4)
+                q = power(power(ex, 2.4) + power(ey, 2.4), 1.0 / 2.4)
                 slope = (ex / half_x) ** 2 + (ey / half_y) ** 2
                 side = (q - 1.0) * np.sqrt((ex * ex + ey * ey) / slope) if slope > 1e-12 else -half_y
                 if y < 0.0:
-                    side += 2.2 * np.exp(-((x / (0.25 * upper)) ** 2)) * min(-y / half_y, 1.0)
+                    side += 1.5 * exponential(-((x / (0.25 * upper)) ** 2)) * min(-y / half_y, 1.0)
                 top = abs(z) - 0.5 * (back + (front - back) * (y / depth + 0.5)) + 1.6 * max(1.0 - q * q, 0.0)
                 a, b = side + 1.5, top + 1.5
                 outside = np.sqrt(max(a, 0.0) ** 2 + max(b, 0.0) ** 2)

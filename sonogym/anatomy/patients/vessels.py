@@ -15,13 +15,13 @@ _ARTERY_WALL, _VEIN_WALL = 1.5, 0.8  # mm
 
 # level, right of and in front of the body centre, radius (aorta) or half-axes (cava)
 _AORTA = (
-    ("T9", -14, 27, 11.5), ("T10", -12, 28, 11.2), ("T11", -10, 29, 10.8), ("T12", -9, 29, 10.4), ("L1", -9, 29, 9.8),
-    ("L2", -10, 29, 9.2), ("L3", -10, 29, 8.3), ("L4", -9, 28, 7.2),
+    ("T8", -16, 26, 11.8), ("T9", -14, 27, 11.5), ("T10", -12, 28, 11.2), ("T11", -10, 29, 10.8),
+    ("T12", -9, 29, 10.4), ("L1", -9, 29, 9.8), ("L2", -10, 29, 9.2), ("L3", -10, 29, 8.3), ("L4", -9, 28, 7.2),
 )  # fmt: skip
 _CAVA = (
-    ("T9", 22, 44, 12, 10), ("T10", 22, 42, 12, 10), ("T11", 22, 37, 12.5, 9.5), ("T12", 21, 33, 12.5, 9),
-    ("L1", 20, 30, 12.8, 9), ("L2", 20, 28, 12.5, 8.5), ("L3", 20, 27, 11.5, 8), ("L4", 20, 26, 11, 7.5),
-    ("L5", 17, 25, 10, 7),
+    ("T8", 20, 48, 12, 10), ("T9", 22, 44, 12, 10), ("T10", 22, 42, 12, 10), ("T11", 22, 37, 12.5, 9.5),
+    ("T12", 21, 33, 12.5, 9), ("L1", 20, 30, 12.8, 9), ("L2", 20, 28, 12.5, 8.5), ("L3", 20, 27, 11.5, 8),
+    ("L4", 20, 26, 11, 7.5), ("L5", 17, 25, 10, 7),
 )  # fmt: skip
 
 
@@ -48,11 +48,12 @@ def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[s
     wide = np.array([(a, b) for *_, a, b in _CAVA]) * s * params.vessel
     for side in (1.0, -1.0):
         _iliac(canvas, params, spine, cava[-1], side, 6.5, -5.0)
-    _renal(canvas, params, spine, cava[5], 4.2, 6.0)
+    _renal(canvas, params, spine, cava[6], 4.2, 6.0)
     _tube(canvas, cava, wide, _VEIN_WALL)
-    _renal(canvas, params, spine, points[4] + np.array([0, 0, -14.0 * s]), 2.7, -1.0)
+    _renal(canvas, params, spine, points[5] + np.array([0, 0, -14.0 * s]), 2.7, -1.0)
     for side in (1.0, -1.0):
         _iliac(canvas, params, spine, points[-1], side, 5.0, 6.0)
+    _splanchnic(canvas, params, spine)
     _tube(canvas, points, radii, _ARTERY_WALL)
     levels = [level for level, *_ in _AORTA]
     return {f"aorta_{level}": points[levels.index(level)] for level in ("T12", "L1", "L2", "L3", "L4")}
@@ -68,6 +69,24 @@ def _iliac(
         spine.sacral((side * s * 46, s * (24 + ahead), -s * 45)),
     ]
     _tube(canvas, np.array(path), np.full((3, 2), radius * s * params.vessel), _VEIN_WALL)
+
+
+def _splanchnic(canvas: Canvas, params: PatientParams, spine: Spine) -> None:
+    """Coeliac trunk, upper mesenteric artery, and the left renal vein between it and the aorta."""
+    s, r = params.size, params.size * params.vessel
+    coeliac = [spine.local("L1", (s * x, s * y, s * z)) for x, y, z in ((-9, 34, 12), (-7, 50, 14), (16, 56, 20))]
+    mesenteric = [
+        spine.local(level, (s * x, s * y, s * z))
+        for level, x, y, z in (
+            ("L1", -9, 34, -2),
+            ("L1", -7, 50, -12),
+            ("L2", -5, 54, -6),
+            ("L3", -2, 58, 0),
+            ("L4", 6, 60, 0),
+        )
+    ]
+    for path, radius in ((coeliac, 3.2), (mesenteric, 3.3)):
+        _tube(canvas, np.array(path), np.full((len(path), 2), radius * r), 1.0)
 
 
 def _renal(canvas: Canvas, params: PatientParams, spine: Spine, start: np.ndarray, radius: float, ahead: float) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sonogym.anatomy.anatomy import content_digest
+from sonogym.anatomy.bone import no_bone
 from sonogym.anatomy.phantoms import flat_skin
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
@@ -21,6 +22,7 @@ from sonogym.ultrasound.bake import AcousticAnatomy
 from sonogym.ultrasound.scan_conversion import view_extent
 from sonogym.ultrasound.texture import NEUTRAL
 from sonogym.ultrasound.transducer import Transducer
+from sonogym.ultrasound.voxel_word import pack
 
 TABLE = "phantom"  # assets/tissues/phantom.toml
 _ORDER = 0  # of every medium: no gradient, so that each wire is met at normal incidence
@@ -108,7 +110,7 @@ def sheet(depth: float, half_width: float, half_thickness: float, reach: float) 
 def _acoustic(labels: np.ndarray, start: tuple[float, float, float], pitch: float) -> AcousticAnatomy:
     """``labels`` (x, y, z) from ``start`` [m] on, with one order and no texture."""
     flat = np.full_like(labels, _ORDER)
-    voxels = np.stack((labels, flat, flat, np.full_like(labels, NEUTRAL)))
+    voxels = pack(labels, flat, flat, np.full_like(labels, NEUTRAL))
     matrix = torch.diag(torch.tensor([pitch, pitch, pitch, 1.0], dtype=torch.float64))
     matrix[:3, 3] = torch.tensor(start, dtype=torch.float64)
     size = (labels.shape[0] * pitch, labels.shape[1] * pitch, 0.01)
@@ -117,5 +119,6 @@ def _acoustic(labels: np.ndarray, start: tuple[float, float, float], pitch: floa
         skin=flat_skin(size),
         landmarks={},
         digest=content_digest(torch.from_numpy(labels), list(start), pitch),
-        voxels=Volume(torch.from_numpy(voxels), matrix),
+        voxels=Volume(voxels, matrix),
+        bone=no_bone(),
     )

@@ -1,4 +1,4 @@
-"""Sacrum, iliac wings with their muscles, and ribs. Millimetres."""
+"""Sacrum and iliac wings with their muscles. Millimetres."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 
 from sonogym.anatomy.patients.canvas import SOFT, Canvas
 from sonogym.anatomy.patients.params import PatientParams
-from sonogym.anatomy.patients.sdf import ball, chain, grown, mirrored, placed, sweep, unite
-from sonogym.anatomy.patients.soft_tissue import Trunk
+from sonogym.anatomy.patients.sdf import ball, grown, mirrored, placed, sweep, unite
 from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.patients.vertebra import LevelShape
 from sonogym.anatomy.tissues import Tissue
@@ -15,7 +14,8 @@ from sonogym.anatomy.tissues import Tissue
 BONY = (*SOFT, Tissue.TRABECULAR_BONE, Tissue.CORTICAL_BONE)
 
 
-def _shell(depth: float) -> tuple[tuple[float, Tissue], tuple[float, Tissue]]:
+def shell(depth: float) -> tuple[tuple[float, Tissue], tuple[float, Tissue]]:
+    """Layers of a bone: cortex of ``depth`` [mm], trabeculae in it."""
     return (0.0, Tissue.CORTICAL_BONE), (depth, Tissue.TRABECULAR_BONE)
 
 
@@ -58,7 +58,7 @@ def paint_sacrum(canvas: Canvas, params: PatientParams, spine: Spine, nearest: n
     corner = np.array(canvas.grid.corner) + canvas.grid.spacing * np.array([part.start for part in where])
     unite(bore, corner, canvas.grid.spacing, placed(tunnel, spine.sacrum_rotation, spine.sacrum_origin))
     field = np.maximum(field, -bore)
-    canvas.fill(field, where, _shell(1.2), BONY)
+    canvas.fill(field, where, shell(1.2), BONY)
     nearest[where] = field
 
 
@@ -111,17 +111,37 @@ def _wing(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _gluteals(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
-    """Medius lateral of the wing, maximus behind it."""
+_MEDIUS = 26.0  # mm of muscle on the outside of the wing
+_WALL = (Tissue.VISCERAL_FAT, Tissue.MUSCLE, Tissue.CONNECTIVE)
+
+
+def _paint_outside(canvas: Canvas, params: PatientParams, wing: np.ndarray, side: float) -> None:
+    """Below the crest the wall ends: gluteus medius lies on the wing, fat under the skin over it."""
+    field, where = canvas.field(wing)
+    view = canvas.labels[:, where[1], where[2]]
+    start = where[0].start
+    bone = field < 0.0
+    found = bone.any(axis=0)
+    last = bone.shape[0] - 1 - np.argmax(bone[::-1], axis=0)
+    edge = start + (last if side > 0 else np.argmax(bone, axis=0))
+    index = np.arange(view.shape[0])[:, None, None]
+    out = (index - edge) * (1.0 if side > 0 else -1.0) * canvas.grid.spacing
+    soft = found & (out > 0.0) & np.isin(view, _WALL)
+    z = canvas.coordinates((slice(0, 1), where[1], where[2]))[2]
+    below = np.clip(float(wing[:, 2].max()) - z, 0.0, None)  # the muscle starts thin at the crest
+    medius = np.minimum(5.0 + 0.7 * below, _MEDIUS) * params.size * params.muscle
+    view[soft & (out <= medius)] = Tissue.MUSCLE
+    view[soft & (out > medius)] = Tissue.SUBCUTANEOUS_FAT
+
+
+def _maximus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
+    """Gluteus maximus behind sacrum and wing."""
     s, o = params.size, spine.sacrum_origin
     wide = s * params.pelvis_width
-    medius = [((106, 12, 8), (20, 44, 34)), ((112, 6, -38), (24, 50, 48))]
-    maximus = [((72, -62, -46), (36, 17, 44)), ((92, -44, -66), (34, 24, 40))]
     rows = []
-    for (x, y, z), half in medius + maximus:
+    for (x, y, z), half in (((72, -62, -46), (36, 17, 44)), ((92, -44, -66), (34, 24, 40))):
         centre = o + np.array([side * wide * x, s * y, s * z])
-        sized = (s * half[0], s * half[1], s * half[2])
-        rows.append(ball(centre.tolist(), sized, (0, 0, 1), (1, 0, 0)))
+        rows.append(ball(centre.tolist(), (s * half[0], s * half[1], s * half[2]), (0, 0, 1), (1, 0, 0)))
     return np.concatenate(rows)
 
 
@@ -134,39 +154,9 @@ def paint_pelvis(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
         iliacus = grown(wing, 3.5)
         iliacus[:, [0, 3]] -= side * 12.0 * params.size
         canvas.stamp(iliacus, Tissue.MUSCLE, inner)
-        canvas.stamp(_gluteals(params, spine, side), Tissue.MUSCLE, inner)
-        canvas.solid(wing, _shell(2.2), BONY)
+        _paint_outside(canvas, params, wing, side)
+        canvas.stamp(_maximus(params, spine, side), Tissue.MUSCLE, (*inner, Tissue.SUBCUTANEOUS_FAT))
+        canvas.solid(wing, shell(2.2), BONY)
         crest = _on_side(_blade(params, spine, 0.0), side, spine.sacrum_origin[0])
         tops[f"iliac_crest_{name}"] = crest[np.argmax(crest[:, 2])]
     return tops
-
-
-_RIBS = {  # rib: angles where it starts and ends (deg from the side, + forward), drop at the back and per radian
-    6: (-62.0, 55.0, 34.0, 46.0), 7: (-62.0, 52.0, 34.0, 46.0), 8: (-62.0, 46.0, 32.0, 44.0),
-    9: (-62.0, 38.0, 31.0, 42.0), 10: (-62.0, 24.0, 30.0, 40.0),
-    11: (-60.0, -4.0, 28.0, 42.0), 12: (-60.0, -32.0, 26.0, 42.0),
-}  # fmt: skip
-
-
-def _rib(number: int, params: PatientParams, spine: Spine, trunk: Trunk, side: float) -> np.ndarray:
-    """From the vertebra round the wall, falling as it goes: elliptic segments 11 high and 6.5 thick."""
-    first, last, neck, fall = _RIBS[number]
-    s = params.size
-    index = max(number - 9, 0)
-    head = spine.rotation[index] @ np.array([side * 17.0 * s, -19.0 * s, 6.0 * s]) + spine.origin[index]
-    above = (9 - number if number < 9 else 0) * 27.0 * s
-    head[2] += above
-    tubercle = head + np.array([side * 16.0 * s, -13.0 * s, -7.0 * s])
-    angle = np.radians(np.linspace(first, last, 12))
-    z = head[2] - s * params.rib_drop * (neck * 0.8 + fall * (angle - angle[0]))
-    around = angle if side > 0 else np.pi - angle
-    wall = trunk.inside(around, z, 9.0 * s)
-    points = np.vstack([head, tubercle, wall])
-    return chain(points, np.tile([5.4 * s, 3.3 * s], (len(points), 1)), u=(0.0, 0.0, 1.0), p=2.2, cap=3.0)
-
-
-def paint_ribs(canvas: Canvas, params: PatientParams, spine: Spine, trunk: Trunk) -> None:
-    """Ribs 6-12 as far as the grid holds them."""
-    for number in _RIBS:
-        for side in (1.0, -1.0):
-            canvas.layered(_rib(number, params, spine, trunk, side), _shell(1.3), SOFT)
