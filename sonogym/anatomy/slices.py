@@ -93,7 +93,7 @@ def calibre(anatomy: Anatomy, landmark: str) -> float | None:
     k = round(float(voxel[2]))
     if not 0 <= k < labels.shape[2]:
         return None
-    parts, _ = ndimage.label(labels[:, :, k] == Tissue.BLOOD)
+    parts, _ = ndimage.label(np.isin(labels[:, :, k], (Tissue.BLOOD, Tissue.VEIN)))
     x, y = ((np.arange(n) - voxel[i]) * spacing[i] for i, n in enumerate(parts.shape))
     near = (np.hypot(x[:, None], y[None, :]) < _VESSEL_REACH) & (parts > 0)
     if not near.any():

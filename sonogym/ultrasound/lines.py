@@ -16,8 +16,10 @@ from sonogym.ultrasound.deformation import steepest
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.moving_lines import carried, straight
 from sonogym.ultrasound.postprocess import TGC_CAP
+from sonogym.ultrasound.pressure import face_pressure
 from sonogym.ultrasound.speckle import MASK, PRIMES, WORDS
 from sonogym.ultrasound.transducer import Transducer
+from sonogym.ultrasound.veins import closed_levels
 
 _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
 
@@ -28,7 +30,7 @@ class Lines:
 
     ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
     and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
-    for voxel axes), ``pressed`` whether there is a skin to press, ``coupling``, ``scale`` (of scatter) and
+    for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins, ``coupling``, ``scale`` (of scatter) and
     ``crowding`` (envs, lines): scatterers that compression crowds under the pulse lose power, which
     1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
@@ -46,6 +48,7 @@ class Lines:
     column: Float[Tensor, "envs lines"]
     slopes: Float[Tensor, "envs 2 lines"]
     pressed: bool
+    closed: Int[Tensor, "envs samples"]
     coupling: Float[Tensor, "envs lines"]
     scale: Float[Tensor, "envs lines"]
     crowding: Float[Tensor, "envs lines"]
@@ -108,6 +111,9 @@ def trace_lines(
         column=press.column.contiguous(),
         slopes=_slopes(press, linear, transducer),
         pressed=body is not None,
+        closed=closed_levels(
+            face_pressure(press, transducer.width * transducer.height), tables.stress, params.venous_pressure
+        ),
         coupling=press.coupling.contiguous(),
         scale=strength[:, None] * power.rsqrt(),
         crowding=4.0 * (power / squeezed - 1.0),

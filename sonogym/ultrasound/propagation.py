@@ -20,6 +20,7 @@ from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
+from sonogym.ultrasound.veins import closed
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
@@ -105,7 +106,7 @@ class Plane:
 
     def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
-        lines, tables = self.lines, self.tables
+        lines, tables, self.row = self.lines, self.tables, k
         material, t = in_plane(self.depth, lines.indentation, lines.column)
         self.across = torch.full_like(material, tables.elevation[self.number, k])
         if lines.pressed and tables.bulge.shape[1]:
@@ -147,7 +148,7 @@ class Plane:
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
-        word = self._nearest(place)
+        word = closed(self._nearest(place), self.lines.closed[:, self.row, None])
         label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
         return label, scattering * gain, transmission, length
