@@ -9,7 +9,7 @@ from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.tissues import Tissue
 
 _KIDNEY = (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS)
-_LUMEN = (Tissue.BLOOD,)
+_LUMEN = (int(Tissue.BLOOD), int(Tissue.VEIN))
 _VESSEL_REACH = 8.0  # mm from the landmark to the lumen that it names
 _WALL_SIDE = 35.0  # mm off the midline where the fat over the muscles of the back is measured
 
