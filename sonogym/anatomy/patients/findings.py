@@ -128,7 +128,7 @@ def _aneurysm(canvas: Canvas, params: PatientParams, spine: Spine) -> Truth:
     a, b = path[-4], path[-2]  # L2 .. L4
     centre = 0.5 * (a + b) + np.array([0.0, 0.55 * (radius - 9.0), 0.0])
     rows = ball(centre.tolist(), (radius, radius, length), (b - a).tolist(), _RIGHT, p=2.2)
-    over = (*ROOM, Tissue.BLOOD, Tissue.CONNECTIVE, Tissue.PANCREAS)
+    over = (*ROOM, Tissue.BLOOD, Tissue.VEIN, Tissue.CONNECTIVE, Tissue.PANCREAS)
     canvas.stamp(grown(rows, 1.8), Tissue.CONNECTIVE, over)
     canvas.stamp(rows, Tissue.BLOOD, over)
     return Truth("aneurysm", centre, {"diameter_mm": 2.0 * radius, "length_mm": 2.0 * length})
