@@ -84,6 +84,7 @@ def params(varied, variants, envs=ENVS):
         "scatterers": draw(0.5, 30.0),
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
+        "scatterers": draw(0.2, 6.0),
     }
     return dataclasses.replace(random_params(envs), **{name: drawn[name] for name in varied})
 
