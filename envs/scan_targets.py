@@ -16,7 +16,7 @@ from sonogym.geometry import Pose, grids
 from sonogym.robot.surface_motion import SurfaceMotion
 
 POINTS = 256  # of a target: its volume is sampled evenly
-SPACING = 4e-3  # m between the poses of a sweep
+SPACING = 6e-3  # m between the poses of a sweep
 STRIPS = (0.0, -0.02, 0.02)  # m: lateral offsets of the strips that make up a sweep
 _VESSEL = (Tissue.BLOOD,)
 _KIDNEY = (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS)

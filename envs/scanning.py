@@ -24,7 +24,7 @@ from sonogym.ultrasound.renderer import Renderer
 
 from .observations import Swept, swept_cells
 from .rewards import tolerance
-from .scan_targets import sweep_poses, target_points, target_spec
+from .scan_targets import SPACING, sweep_poses, target_points, target_spec
 from .scan_task import ScanConfig, ScanTask, load_renderer
 from .single_env import SonogymEnv
 from .standard_planes import find_goals, start_region
@@ -32,6 +32,7 @@ from .vector_env import SonogymVectorEnv
 
 # of the privileged group, after what is left of the way to the next pose of the sweep
 PRIVILEGED = ("covered", "force_error")
+_PASSED = 4e-3  # m: so close the probe has come by a pose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ class ScanningState:
 
     Sums over the steps: ``squared`` [N^2] of the force's error, ``steady`` of the steps within the force band,
     ``clear`` of the share of the target in the image that nothing hides, times the coupled share of the face, over the
-    ``shown`` steps in which the target was in the image. ``swept`` are the cells of the skin that were scanned.
+    ``shown`` steps in which the target was in the image. ``swept`` are the cells of the skin that were scanned,
+    ``passed`` the poses of the sweep that the probe came by.
     """
 
     sim: SimState
@@ -106,6 +108,7 @@ class ScanningState:
     share: Float[Tensor, " envs"]
     privileged: Float[Tensor, "envs measures"]
     swept: Float[Tensor, "envs cells"]
+    passed: Bool[Tensor, "envs poses"]
     squared: Float[Tensor, " envs"]
     steady: Float[Tensor, " envs"]
     clear: Float[Tensor, " envs"]
@@ -126,15 +129,15 @@ class Scanning(ScanTask):
         self.sight = Sight(voxels=renderer.voxels, transducer=renderer.transducer, depth=renderer.depth)
         self.poses = sweep_poses(self.motion, goals.pose, spec.reach)
         self.views = self._views()
-        self.visible = self.views.any(1)
+        self.visible, self._weight = self.views.any(1), self.views.float()
         self._require_visible(renderer)
 
     def _views(self) -> Bool[Tensor, "patients poses points"]:
-        """What each pose of the sweep shows of the target at rest."""
+        """What lies of the target at rest in the slice about each pose of the sweep, and in sight of it."""
         patients, poses = self.poses.translation.shape[:2]
         index = torch.arange(patients).repeat_interleave(poses)
         flat = Pose(self.poses.quaternion.flatten(0, 1), self.poses.translation.flatten(0, 1))
-        return self.sight(flat, index, self.points[index])[1].unflatten(0, (patients, poses))
+        return self.sight(flat, index, self.points[index], SPACING)[1].unflatten(0, (patients, poses))
 
     def _require_visible(self, renderer: Renderer) -> None:
         hidden = [body.name for body, seen in zip(renderer.bodies, self.visible.any(1).tolist(), strict=True) if not seen]
@@ -147,22 +150,25 @@ class Scanning(ScanTask):
     def begin(self, sim: SimState) -> ScanningState:
         """The first state; what the first image shows counts."""
         none = torch.zeros_like(sim.path)
+        covered, passed = (torch.zeros(len(none), count, dtype=torch.bool) for count in self.views.shape[:0:-1])
         swept = torch.zeros(len(none), Swept.CELLS**2)
-        covered = torch.zeros(len(none), self.points.shape[1], dtype=torch.bool)
-        return self._judge(sim, covered, swept, (none, none, none, none))
+        return self._judge(sim, covered, passed, swept, (none, none, none, none))
 
     def advance(self, before: ScanningState, sim: SimState) -> ScanningState:
         """The state after a step."""
         sums = (before.squared, before.steady, before.clear, before.shown)
-        return self._judge(sim, before.covered, before.swept, sums)
+        return self._judge(sim, before.covered, before.passed, before.swept, sums)
 
-    def _judge(self, sim: SimState, covered: Tensor, swept: Tensor, sums: tuple[Tensor, ...]) -> ScanningState:
+    def _judge(
+        self, sim: SimState, covered: Tensor, passed: Tensor, swept: Tensor, sums: tuple[Tensor, ...]
+    ) -> ScanningState:
         index, contact = sim.anatomy_index, self.in_contact(sim)
         inside, clear = self.sight(sim.patient_from_probe, index, self._points_now(sim))
         covered = covered | (clear & contact[:, None])
         visible = self.visible[index]
         share = (covered & visible).float().sum(-1) / visible.sum(-1)
-        goal = self._next_pose(sim, covered)
+        passed = passed | (self._way_to_poses(sim) < _PASSED)
+        goal = self._next_pose(index, covered, passed)
         probe_from_goal = sim.patient_from_probe.inverse() @ self.simulator.carry(sim, goal)
         error = self._force_error(sim)
         return ScanningState(
@@ -172,6 +178,7 @@ class Scanning(ScanTask):
             share=share,
             privileged=torch.cat((self.way(probe_from_goal, sim), torch.stack((share, error), dim=-1)), dim=-1),
             swept=torch.maximum(swept, swept_cells(sim) * contact[:, None]),
+            passed=passed,
             **self._sums(sim, sums, error, inside.sum(-1), clear.sum(-1)),
         )
 
@@ -194,12 +201,21 @@ class Scanning(ScanTask):
             return rest
         return rest + breath[:, None, None] * displacement(self._renderer.breathing, rest, sim.anatomy_index)
 
-    def _next_pose(self, sim: SimState, covered: Bool[Tensor, "envs points"]) -> Pose:
-        """The first pose of the sweep that shows something not yet covered (the first of all when nothing is left)."""
-        index = sim.anatomy_index
-        useful = (self.views[index] & ~covered[:, None]).any(-1)
-        first = useful.to(torch.uint8).argmax(-1)
-        return self.poses[index, first]
+    def _way_to_poses(self, sim: SimState) -> Float[Tensor, "envs poses"]:
+        """How far [m] the probe stands from each pose of the sweep, along the skin at rest."""
+        at_rest = sim.patient_from_probe if sim.wanted is None else sim.wanted
+        away = self.poses.translation[sim.anatomy_index] - at_rest.translation[:, None]
+        ahead = at_rest.apply(torch.tensor([0.0, 0.0, 1.0])) - at_rest.translation
+        return (away - (away * ahead[:, None]).sum(-1, keepdim=True) * ahead[:, None]).norm(dim=-1)
+
+    def _next_pose(self, index: Tensor, covered: Bool[Tensor, "envs points"], passed: Bool[Tensor, "envs poses"]) -> Pose:
+        """The first pose not yet passed that shows something not yet covered; once all are passed, the one that shows
+        most of it.
+        """
+        gain = torch.bmm(self._weight[index], (~covered).float()[..., None])[..., 0]
+        order = torch.arange(gain.shape[1], 0, -1)
+        value = torch.where(passed, gain, (gain > 0) * (order + self.points.shape[1]))
+        return self.poses[index, value.argmax(-1)]
 
     def _force_error(self, sim: SimState) -> Float[Tensor, " envs"]:
         assert sim.touch is not None and sim.params.control is not None  # noqa: S101, PT018 (contact is always on)

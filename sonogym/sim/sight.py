@@ -37,9 +37,12 @@ class Sight:
         object.__setattr__(self, "_opaque", opaque.to(self.voxels.flat.device))
 
     def inside(
-        self, patient_from_probe: Pose, points: Float[Tensor, "envs points 3"]
+        self, patient_from_probe: Pose, points: Float[Tensor, "envs points 3"], thickness: float = 0.0
     ) -> tuple[Bool[Tensor, "envs points"], Float[Tensor, "envs points 3"]]:
-        """Whether points [m] lie within fan and -6 dB thickness of the image, and where their scan lines start."""
+        """Whether points [m] lie within fan and thickness of the image, and where their scan lines start.
+
+        The thickness is the -6 dB elevation width, at least ``thickness`` [m].
+        """
         inverse = patient_from_probe.inverse().matrix().to(points.dtype)
         x, y, z = grids.affine(inverse[:, None], points).unbind(-1)
         if self.transducer.kind == "linear":
@@ -49,7 +52,7 @@ class Sight:
             angle = torch.atan2(x, z + radius)
             across, span = angle / self.transducer.field_of_view, torch.hypot(x, z + radius) - radius
             face = torch.stack((radius * angle.sin(), 0.0 * x, radius * (angle.cos() - 1.0)), dim=-1)
-        thin = y.abs() <= 0.5 * elevation_width(self.transducer, span.clamp_min(0.0))
+        thin = y.abs() <= 0.5 * elevation_width(self.transducer, span.clamp_min(0.0)).clamp_min(thickness)
         seen = (across.abs() <= 0.5) & (span > 0.0) & (span <= self.depth) & thin
         return seen, grids.affine(patient_from_probe.matrix().to(points.dtype)[:, None], face)
 
@@ -58,9 +61,10 @@ class Sight:
         patient_from_probe: Pose,
         anatomy_index: Int[Tensor, " envs"],
         points: Float[Tensor, "envs points 3"],
+        thickness: float = 0.0,
     ) -> tuple[Bool[Tensor, "envs points"], Bool[Tensor, "envs points"]]:
-        """Points [m] inside the image, and those of them that nothing opaque hides."""
-        inside, face = self.inside(patient_from_probe, points)
+        """Points [m] inside the image (see :meth:`inside`), and those of them that nothing opaque hides."""
+        inside, face = self.inside(patient_from_probe, points, thickness)
         env, point = inside.nonzero(as_tuple=True)
         share = _CLEAR * (torch.arange(STEPS, device=points.device) + 0.5) / STEPS
         start, end = face[env, point], points[env, point]
