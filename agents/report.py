@@ -46,7 +46,8 @@ def _error_cells(summary: Mapping[str, Any]) -> dict[str, str]:
         for key, label in (("position_error_mm", "position mm"), ("angle_error_deg", "angle °"))
         for figure in ("mean", "median", "p95")
     }
-    return {"success 10 mm / 10°": f"{summary['success_rate_10']:.2f}", "level": f"{summary['level_rate']:.2f}", **errors}
+    rates = {"success 10 mm / 10°": "success_rate_10", "level": "level_rate"}
+    return {**{label: f"{summary[key]:.2f}" for label, key in rates.items()}, **errors}
 
 
 def markdown_table(summaries: Sequence[Mapping[str, Any]]) -> str:

@@ -73,10 +73,10 @@ class ScanningConfig(ScanConfig):
     reward: ScanningReward = field(default_factory=ScanningReward)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        target_spec(self.target)
         if not self.contact:
             raise InvalidInputError("scanning is about force: contact must be True, got False")
+        super().__post_init__()
+        target_spec(self.target)
         require_between("force_band (low)", self.force_band[0], 0.0, 100.0, "N")
         require_between("force_band (high)", self.force_band[1], self.force_band[0], 100.0, "N")
         require_between("success_share", self.success_share, 0.01, 1.0, "", "a share of the visible target")
@@ -140,7 +140,8 @@ class Scanning(ScanTask):
         return self.sight(flat, index, self.points[index], SPACING)[1].unflatten(0, (patients, poses))
 
     def _require_visible(self, renderer: Renderer) -> None:
-        hidden = [body.name for body, seen in zip(renderer.bodies, self.visible.any(1).tolist(), strict=True) if not seen]
+        seen = self.visible.any(1).tolist()
+        hidden = [body.name for body, any_seen in zip(renderer.bodies, seen, strict=True) if not any_seen]
         if hidden:
             raise InvalidInputError(
                 f"no sweep shows any of {self.config.target!r} in {', '.join(hidden)}: take another target or leave "
@@ -183,7 +184,7 @@ class Scanning(ScanTask):
         )
 
     def _sums(self, sim: SimState, sums: tuple[Tensor, ...], error: Tensor, inside: Tensor, clear: Tensor) -> Any:
-        assert sim.touch is not None  # noqa: S101 (contact is always on)
+        assert sim.touch is not None  # contact is always on
         squared, steady, quality, shown = sums
         low, high = self.config.force_band
         force, seen = sim.touch.force, inside > 0
@@ -208,7 +209,9 @@ class Scanning(ScanTask):
         ahead = at_rest.apply(torch.tensor([0.0, 0.0, 1.0])) - at_rest.translation
         return (away - (away * ahead[:, None]).sum(-1, keepdim=True) * ahead[:, None]).norm(dim=-1)
 
-    def _next_pose(self, index: Tensor, covered: Bool[Tensor, "envs points"], passed: Bool[Tensor, "envs poses"]) -> Pose:
+    def _next_pose(
+        self, index: Tensor, covered: Bool[Tensor, "envs points"], passed: Bool[Tensor, "envs poses"]
+    ) -> Pose:
         """The first pose not yet passed that shows something not yet covered; once all are passed, the one that shows
         most of it.
         """
@@ -218,7 +221,7 @@ class Scanning(ScanTask):
         return self.poses[index, value.argmax(-1)]
 
     def _force_error(self, sim: SimState) -> Float[Tensor, " envs"]:
-        assert sim.touch is not None and sim.params.control is not None  # noqa: S101, PT018 (contact is always on)
+        assert sim.touch is not None and sim.params.control is not None  # noqa: PT018 (contact is always on)
         return sim.touch.force - sim.params.control.set_point
 
     def observe(self, state: ScanningState, frame: Frame | None) -> dict[str, Tensor]:
@@ -229,7 +232,7 @@ class Scanning(ScanTask):
     def reward(self, before: ScanningState, after: ScanningState) -> dict[str, Float[Tensor, " envs"]]:
         """What was newly seen, the bonus of success, and the prices of force, lost contact and time."""
         weights, (low, high) = self.config.reward, self.config.force_band
-        assert after.sim.touch is not None  # noqa: S101 (contact is always on)
+        assert after.sim.touch is not None  # contact is always on
         beyond = tolerance(after.sim.touch.force - 0.5 * (low + high), 0.5 * (high - low), 0.5 * (high - low))
         return {
             "coverage": weights.coverage * (after.share - before.share),

@@ -1,5 +1,6 @@
 """Scanning-v0 and what its images show of a target."""
 
+import dataclasses
 import functools
 
 import gymnasium
@@ -21,7 +22,6 @@ from sonogym.sim.sight import Sight
 from sonogym.ultrasound.transducer import load_probe
 
 SMALL = {"patients": "procedural:test/1", "pitch": 3e-3, "lines": 40, "samples": 40, "observation": ("force", "swept")}
-STILL = {"randomization.breathing": (0.0, 0.0)}
 PLATE = (0.040, 0.046)  # m: depths between which there is bone, for x < 0
 
 
@@ -111,12 +111,12 @@ def test_expert_covers_a_breathing_kidney_with_a_steady_force_and_random_does_no
     options = {name: value for name, value in SMALL.items() if name != "patients"}
     seen = {
         policy: evaluate(
-            "scanning", policy, patients="procedural:test/1", episodes=8, seed=0, num_envs=8, patient_count=1,
+            "scanning", policy, patients="procedural:test/1", episodes=4, seed=0, num_envs=4, patient_count=1,
             environment=options,
         ).summary
         for policy in ("expert", "random")
     }  # fmt: skip
-    assert seen["expert"]["success_rate"] >= 0.85
+    assert seen["expert"]["success_rate"] == 1.0
     assert seen["expert"]["metrics"]["covered"]["mean"] > seen["random"]["metrics"]["covered"]["mean"] + 0.2
     assert seen["expert"]["metrics"]["force_in_band"]["mean"] > 0.9
     assert seen["expert"]["metrics"]["force_rmse"]["mean"] < 2.0
@@ -125,7 +125,7 @@ def test_expert_covers_a_breathing_kidney_with_a_steady_force_and_random_does_no
 def test_bad_options_are_refused():
     with pytest.raises(InvalidInputError, match="contact must be True, got False"):
         scanning_config(contact=False)
-    with pytest.raises(UnknownNameError, match="unknown target 'kidny_left'.*Did you mean 'kidney_left'"):
+    with pytest.raises(UnknownNameError, match=r"unknown target 'kidny_left'.*Did you mean"):
         scanning_config(target="kidny_left")
     with pytest.raises(SonogymError, match="force_band"):
         scanning_config(force_band=(8.0, 3.0))
@@ -137,6 +137,6 @@ def test_bad_options_are_refused():
 
 def test_patient_without_the_organ_is_refused():
     body = task_of().simulator.renderer.bodies[0]
-    bare = type(body)(**{**vars(body), "landmarks": {"liver": body.landmarks["liver"]}})
+    bare = dataclasses.replace(body, landmarks={"liver": body.landmarks["liver"]})
     with pytest.raises(InvalidInputError, match="has no kidney_left to scan; known targets: "):
         target_points([bare], "kidney_left")
