@@ -148,12 +148,13 @@ def _changes(changed, word, before):
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _interfaces(
-    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows,
+    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weights, passed, echoes, rows,
     refracts,
 ):  # fmt: skip
     """Echoes of the ``lines`` whose label changes between rows k - 1 and k, and what they let through: 1 - R^2."""
     voxels, shape, stride = grid
     origin, direction = rays
+    even, rough = weights
     for line in lines:
         label, last = word[line] & _255, before[line]
         advance, middle = place[line] - material[line], _HALF * (place[line] + material[line])
@@ -173,8 +174,8 @@ def _interfaces(
             cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(rise2 * length2), _1)
         row = max(np.float32(k) - _HALF + shift / advance, -_HALF)
         reflection, specular, diffuse = _echo(cosine, pair, last, label)
-        ones, amplitude = echo_word(a, b, c, scatterers), passed[line] * weight
-        real, imaginary = amplitude * (specular + diffuse * real_part(ones)), amplitude * diffuse * imaginary_part(ones)
+        ones, diffuse = echo_word(a, b, c, scatterers), passed[line] * rough * diffuse
+        real, imaginary = passed[line] * even * specular + diffuse * real_part(ones), diffuse * imaginary_part(ones)
         put_pulse(row, line, real, imaginary, splat, echoes)
         if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
             rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
@@ -303,9 +304,9 @@ def march(
         along(b, origin[1], direction[1], place, offset[1])
         along(c, origin[2], direction[2], place, offset[2])
         _gather(word, voxels, shape, stride, a, b, c)
-        count = _changes(far, word, before)
+        count, weights = _changes(far, word, before), (plane_weight[0], plane_weight[1] * row_scale[k, 3])
         _interfaces(
-            k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, plane_weight[0],
+            k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, weights,
             passed, echoes, rows, refracts,
         )  # fmt: skip
         for line in range(lines):

@@ -177,8 +177,9 @@ class Plane:
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
         self.gas.meet((env, line), label[env, line], k, self.passed[env, line] * lost, material[env, line])
-        weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
-        self._return(env, line, row, place, weight, (specular, diffuse))
+        met = self._cross(env, line, k, row, 1.0 - lost.square())
+        even, rough = self.tables.plane[self.number]
+        self._return(env, line, k, row, place, (met * even * specular, met * rough * diffuse))
         if self.tables.refraction:
             normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
@@ -208,12 +209,12 @@ class Plane:
         return passed
 
     def _return(
-        self, env: Tensor, line: Tensor, row: Tensor, place: Tensor, weight: Tensor, echo: tuple[Tensor, Tensor]
+        self, env: Tensor, line: Tensor, k: int, row: Tensor, place: Tensor, echo: tuple[Tensor, Tensor]
     ) -> None:
         """Add the echoes (specular, diffuse) of interfaces; the diffuse one times a complex number of the place."""
-        specular, diffuse = echo
+        specular, diffuse = echo[0], self.tables.row[k, 3] * echo[1]
         real, imaginary = complex_normal(self._echo_word(env, place))
-        self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
+        self._put(env, line, row, torch.stack((specular + diffuse * real, diffuse * imaginary)))
 
     def _cell(
         self, env: Tensor, place: Float[Tensor, "points 3"], field: Callable[[Tensor], Tensor]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonogym.ultrasound import voxel_word
+from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
@@ -95,9 +96,10 @@ class ExpectedPlane(SmoothPlane):
     """Mean over the scatterers: ``scatter[0]`` holds power, ``echoes`` specular amplitude and diffuse power."""
 
     def _return(
-        self, env: Tensor, line: Tensor, row: Tensor, place: Tensor, weight: Tensor, echo: tuple[Tensor, Tensor]
+        self, env: Tensor, line: Tensor, k: int, row: Tensor, place: Tensor, echo: tuple[Tensor, Tensor]
     ) -> None:
-        self._put(env, line, row, torch.stack((weight * echo[0], (weight * echo[1]).square())))
+        diffuse = INTERFACE_LEVEL * self.tables.gain[k] * echo[1]
+        self._put(env, line, row, torch.stack((echo[0], diffuse.square())))
 
     def _shaped(self, echo: Float[Tensor, "2 points"], pulse: Float[Tensor, "points taps"]) -> tuple[Tensor, Tensor]:
         return echo[0, :, None] * pulse, echo[1, :, None] * pulse.square()
