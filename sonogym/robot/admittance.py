@@ -62,8 +62,8 @@ class Admittance:
 
     ``damping`` B [N s/m] and ``mass`` M [kg] pass V22 on tissue of .3-3 N/mm at 10-100 Hz with 20-50 ms of latency
     (contact.md; B below 200 N s/m limit-cycles). Where the tissue's stiffness k is known, ``bandwidth`` w [rad/s] makes
-    the loop as quick on soft tissue as on stiff: B = k / w, M in proportion; ``reset_time`` T [s] adds the summed error,
-    F_d - F + 1/T int (F_d - F) dt, so that tissue that rises or falls steadily leaves no error; ``approach`` [m/s] bounds
+    the loop as quick on soft tissue as on stiff: B = k / w, M in proportion; ``reset_time`` T [s] adds the summed
+    error, F_d - F + 1/T int (F_d - F) dt, so that tissue that rises steadily leaves no error; ``approach`` [m/s] bounds
     the speed (None each: absent; design). ``latency`` [s] is the longest a reading may take. The limits ``force_limit``
     [N], ``speed_limit`` [m/s] and ``travel_limit`` [m, either way] stop an environment (design).
     """
