@@ -16,7 +16,7 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.long_paths import GasSurface
+from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST, GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 
@@ -88,6 +88,8 @@ class Plane:
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
         self.gas = GasSurface(lines.coupling)
+        self.last_row = torch.full_like(lines.coupling, -torch.inf)
+        self.last_lost, self.last_passed = torch.zeros_like(lines.coupling), torch.ones_like(lines.coupling)
         self.origin, self.direction = lines.origin, lines.direction
         self.echoes = lines.coupling.new_zeros(2, envs, len(tables.ranges), count)
 
@@ -180,6 +182,8 @@ class Plane:
         met = self._cross(env, line, k, row, 1.0 - lost.square())
         even, rough = self.tables.plane[self.number]
         self._return(env, line, k, row, place, (met * even * specular, met * rough * diffuse))
+        if self.tables.paths.comet:
+            self._comet_tail((env, line), row, met, lost, even * specular)
         if self.tables.refraction:
             normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
@@ -192,6 +196,25 @@ class Plane:
         limit = (0.5 * advance).clamp_min(self.furthest_shift)
         shift = (order - value) / torch.where(crossed, slope, torch.inf)
         return torch.minimum(torch.maximum(shift, -limit), limit)
+
+    def _comet_tail(self, at: tuple[Tensor, Tensor], row: Tensor, met: Tensor, lost: Tensor, echo: Tensor) -> None:
+        """What bounces between the line's last interface and this one, m times: a2 (R1 R2 T)^m at r2 + m (r2 - r1).
+
+        T is the two-way transmission of the layer between them, which must be at most ``paths.comet`` samples thick.
+        """
+        spacing = row - self.last_row[at]
+        loop = self.last_lost[at] * lost * met / self.last_passed[at]
+        self.last_row = self.last_row.index_put(at, row)
+        self.last_lost = self.last_lost.index_put(at, lost)
+        self.last_passed = self.last_passed.index_put(at, self.passed[at])
+        tail = met * echo
+        for order in range(1, COMET_ORDERS + 1):
+            tail = tail * loop
+            heard = (spacing > 0) & (spacing <= self.tables.paths.comet) & (tail > FAINTEST)
+            if not bool(heard.any()):
+                return
+            pulse = torch.stack((tail[heard], torch.zeros_like(tail[heard])))
+            self._put(at[0][heard], at[1][heard], (row + order * spacing)[heard], pulse)
 
     def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
         """Turn lines at ``place`` [m] along them; those that have met gas stay, as only its tail follows."""
