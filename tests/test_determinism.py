@@ -23,7 +23,7 @@ ENVS, COMPARED = 17, 3
 VIEW = {"lines": 48, "samples": 64, "depth": 0.09}
 NARROW = {"depth": 0.04}
 BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False)
-LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "downshift"), True)
+LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "comet_tails", "downshift"), True)
 VARIED = ("gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "scatterers", "variant", "breathing")
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
@@ -81,6 +81,7 @@ def params(varied, variants, envs=ENVS):
         "scatter_offset": draw(-3.0, 3.0, TISSUE_COUNT),
         "attenuation_factor": draw(0.7, 1.3, TISSUE_COUNT),
         "clutter": draw(-40.0, 0.0),
+        "scatterers": draw(0.5, 30.0),
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
         "scatterers": draw(0.2, 6.0),

@@ -86,9 +86,10 @@ def plane_view(body: Body, plane: str) -> PlaneView:
     spec = find_spec(plane)
     for name in spec.landmarks:
         body.landmark(name)
-    if body.tissues is None:
-        return _search(body, [spec])[plane]
-    return plane_views(body, spec.family)[plane]
+    views = _search(body, [spec]) if body.tissues is None else plane_views(body, spec.family)
+    if plane not in views:
+        raise InvalidInputError(f"plane {plane!r} of patient {body.name!r}: no ray from its target meets the skin")
+    return views[plane]
 
 
 def plane_views(body: Body, family: str | None = None) -> Mapping[str, PlaneView]:
@@ -125,9 +126,18 @@ def spine_axis(body: Body, level: str) -> Float[Tensor, "3"]:
 
 
 def _search(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneView]:
-    """The best approach of each plane; all approaches of all planes are searched as one batch."""
-    if not specs:
-        return {}
+    """The best approach of each plane for which there is one."""
+    try:
+        return _search_together(body, specs) if specs else {}
+    except InvalidInputError:  # the target of some plane lies outside the body
+        if len(specs) == 1:
+            return {}
+        half = len(specs) // 2
+        return _search(body, specs[:half]) | _search(body, specs[half:])
+
+
+def _search_together(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneView]:
+    """All approaches of all planes as one batch; raises :class:`InvalidInputError` where one has no skin pose."""
     tried = [_approaches(body, spec) for spec in specs]
     target, outward, lateral = (torch.cat(part) for part in zip(*tried, strict=True))
     pose = skin_pose(body.skin, target, outward, lateral)

@@ -69,7 +69,8 @@ class VolumeStack:
 
     def compiled(self, points: Float[Tensor, "*points 3"]) -> bool:
         """Whether compiled code may read this stack at ``points``: on the CPU, where no gradient is asked for."""
-        return all(x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad for x in (self.flat, points))
+        given = (self.flat, points)
+        return all(x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad for x in given)
 
     def arrays(self, index: Int[Tensor, " envs"]) -> tuple[np.ndarray, ...]:
         """What :mod:`sonogym.anatomy.stack_kernel` takes first."""

@@ -57,7 +57,7 @@ def read(flat, offset, shape, matrix, index, points, out):
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
 @no_type_check
 def shallowest(flat, offset, shape, matrix, index, origin, direction, node, aside, out):
-    """``out`` (envs, lines) of :func:`sonogym.anatomy.bone.column_above_bone`; a line ends where nothing can be less."""
+    """``out`` (envs, lines) of :func:`sonogym.anatomy.bone.column_above_bone`; no line goes on past its answer."""
     for env in range(origin.shape[0]):
         volume = index[env]
         start, size, m = offset[volume], shape[volume], matrix[volume]

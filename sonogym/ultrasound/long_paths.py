@@ -37,9 +37,10 @@ class LongPaths:
     """Tables of the late echoes; an effect that is off has an empty table or a zero.
 
     ``face``: reflection of the probe's face; ``orders``: most reflections of one interface; ``nearest``: sample from
-    which on an interface counts; ``comet``: most samples across a layer that sound bounces in (0: it does not); ``tail`` (samples,): amplitude of the tail, in liver RMS for a total reflection, by
-    samples below the surface of the gas; ``haze`` (samples,): white amplitude that the point spread function turns into
-    unit RMS at the face, falling with depth.
+    which on an interface counts; ``comet``: most samples across a layer that sound bounces in (0: it does not);
+    ``tail`` (samples,): amplitude of the tail, in liver RMS for a total reflection, by samples below the surface of the
+    gas; ``haze`` (samples,): white amplitude that the point spread function turns into unit RMS at the face, falling
+    with depth.
     """
 
     face: float

@@ -16,6 +16,7 @@ from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
+from sonogym.ultrasound.veins import closed
 
 _REACH = 2.0  # widths of a pulse kept on either side: cut at 1.5e-5 of its peak, so that no step is seen
 
@@ -58,10 +59,12 @@ class SmoothPlane(Plane):
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
         start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
         word = self.words[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
+        word = closed(word, lines.closed[:, self.row, None, None])
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
-        return voxel_word.label(self._nearest(place)), amplitude, self.this_step, (weight * length).sum(1)
+        nearest = closed(self._nearest(place), lines.closed[:, self.row, None])
+        return voxel_word.label(nearest), amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Sound is met where the interface lies, and lost over the sample after it, not all at one sample."""
@@ -95,11 +98,11 @@ class SmoothPlane(Plane):
 class ExpectedPlane(SmoothPlane):
     """Mean over the scatterers: ``scatter[0]`` holds power, ``echoes`` specular amplitude and diffuse power."""
 
-    def _return(
-        self, env: Tensor, line: Tensor, k: int, row: Tensor, place: Tensor, echo: tuple[Tensor, Tensor]
-    ) -> None:
-        diffuse = INTERFACE_LEVEL * self.tables.gain[k] * echo[1]
-        self._put(env, line, row, torch.stack((echo[0], diffuse.square())))
+    def _echo(self, env: Tensor, k: int, place: Tensor, specular: Tensor, diffuse: Tensor) -> Float[Tensor, "2 points"]:
+        return torch.stack((specular, (INTERFACE_LEVEL * self.tables.gain[k] * diffuse).square()))
+
+    def _bounced(self, echo: Float[Tensor, "2 points"], loop: Tensor) -> Float[Tensor, "2 points"]:
+        return echo * torch.stack((loop, loop.square()))
 
     def _shaped(self, echo: Float[Tensor, "2 points"], pulse: Float[Tensor, "points taps"]) -> tuple[Tensor, Tensor]:
         return echo[0, :, None] * pulse, echo[1, :, None] * pulse.square()
