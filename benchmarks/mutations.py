@@ -1,6 +1,6 @@
-"""Breaks one law after another in a copy of the package and runs the test that must notice: `python benchmarks/mutations.py [ID ...]`.
+"""Breaks one law after another in a copy of the package and runs the test that must notice.
 
-Prints the table of docs/mutations.md. The errors are the entries of mutations.toml: a text that occurs once in a file,
+`python benchmarks/mutations.py [ID ...]` prints the table of docs/mutations.md. The errors are the entries of mutations.toml: a text that occurs once in a file,
 what takes its place, and the test. An entry whose test passes all the same has SURVIVED: exit status 1.
 """
 

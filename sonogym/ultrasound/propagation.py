@@ -121,7 +121,7 @@ class Plane:
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
         if tables.refraction:
-            place = self._voxel(material, k)  # on the line as it goes on
+            place = self._voxel(material, self.across)  # on the line as it goes on
         shade = self.passed
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length
@@ -219,8 +219,8 @@ class Plane:
     ) -> None:
         """What bounces between the line's last interface and this one, m times: a2 (R1 R2 T)^m at r2 + m (r2 - r1).
 
-        T is the two-way transmission of the layer between them, which must be at most ``paths.comet`` samples thick: counted by
-        labels, as the order map of a speck says little of where its faces are.
+        T is the two-way transmission of the layer between them, which must be at most ``paths.comet`` samples thick:
+        counted by labels, as the order map of a speck says little of where its faces are.
         """
         spacing = k - self.last_row[at]
         loop = self.last_lost[at] * lost * met / self.last_passed[at]
