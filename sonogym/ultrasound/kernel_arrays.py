@@ -56,11 +56,13 @@ class Scatterers(NamedTuple):
 class Plane(NamedTuple):
     """One elevation plane: its offset at each row [m], weights of interfaces and of scatter, the table of ``moved``.
 
+    ``rough`` scales the diffuse part of an interface of each row so that the weight of interfaces then suits it;
     ``beside``: pressed tissue comes from elsewhere than ``offset``.
     """
 
     offset: Array
     weight: Array
+    rough: Array
     bulge: Array
     beside: bool
 
@@ -85,12 +87,14 @@ class Tables(NamedTuple):
     bulge: Array
     curvature: np.float32
     plane: Array
+    rough: Array
     pair: Array
     texture: Array
     refracts: bool
     face: np.float32
     orders: int
     nearest: int
+    comet: np.float32
     tail: Array
     haze: Array
 
