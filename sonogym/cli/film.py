@@ -46,7 +46,7 @@ def _film(
     force_n: float = typer.Option(5.0, help="Set-point of the contact force."),
     seconds: float = typer.Option(10.0, help="Length of the film, landing and rest included."),
     breathing: bool = typer.Option(False, "--breathing", help="The patient breathes quietly, 4 s a breath."),
-    rate: float = typer.Option(10.0, help="Pictures a second."),
+    rate: float = typer.Option(10.0, help="Pictures a second, or the nearest that divides 20."),
     azimuth_deg: float | None = typer.Option(None, help="Of the camera, from the arm's x; faces the image if absent."),
     elevation_deg: float = typer.Option(24.0, help="Height of the camera over what it looks at."),
     seed: int = typer.Option(0, help="Seed of the speckle and the noise."),
@@ -71,9 +71,10 @@ def _film(
     scan = Scan(length=1e-3 * sweep_mm, force=force_n, seconds=seconds, breathing=breathing, seed=seed)
     azimuth = None if azimuth_deg is None else math.radians(azimuth_deg)
     camera = look_at(stage.base_from_probe[0], azimuth, math.radians(elevation_deg), SCENE)
-    pictures = _pictures(stage, scan, camera, round(RATE / rate))
-    frames = list(tqdm(pictures, desc="film", unit="frame", total=math.ceil(seconds * rate), leave=False))
-    write_atomically(out, lambda path: write_gif(path, frames, rate, _COLOURS))
+    every = round(RATE / rate)
+    pictures = _pictures(stage, scan, camera, every)
+    frames = list(tqdm(pictures, desc="film", unit="frame", total=math.ceil(seconds * RATE / every), leave=False))
+    write_atomically(out, lambda path: write_gif(path, frames, RATE / every, _COLOURS))
     typer.echo(f"wrote {out}: {len(frames)} frames, {1e-6 * out.stat().st_size:.1f} MB")
 
 

@@ -42,9 +42,10 @@ class BeamTables:
     resolution cell occupies, ``scatterers`` how many there are (None: all points scatter); ``splat``
     (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius``
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
-    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m], ``bulge`` their :func:`bulge_table` (no rows where the image plane is the only one)
-    and ``curvature`` of a convex face [1/m] for compressed tissue, ``stress`` of :func:`strip_stress`; ``plane`` (planes, 2):
-    weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
+    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m],
+    ``bulge`` their :func:`bulge_table` (no rows where nothing is pressed or the image plane is the only one) and
+    ``curvature`` of a convex face [1/m] for compressed tissue, ``stress`` of :func:`strip_stress`; ``plane``
+    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
     :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
     downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
@@ -131,7 +132,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         penumbra=penumbra,
         penumbra_radius=penumbra_radius,
         elevation=elevation,
-        bulge=bulge_table(transducer.height, elevation if config.planes > 1 else elevation[:, :0]),
+        bulge=bulge_table(transducer.height, elevation if _squeezes(transducer, config) else elevation[:, :0]),
         stress=strip_stress(ranges, transducer.height),
         curvature=1.0 / transducer.radius if transducer.kind == "convex" else 0.0,
         plane=plane,
@@ -144,6 +145,11 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         gain=gain,
         refraction=config.refraction,
     )
+
+
+def _squeezes(transducer: Transducer, config: RenderConfig) -> bool:
+    """Whether a frame has planes into which tissue is pushed aside."""
+    return config.planes > 1 and config.contact and not transducer.inserted
 
 
 def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float[Tensor, "*lines"]:

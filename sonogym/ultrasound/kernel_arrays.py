@@ -38,6 +38,8 @@ class Rays(NamedTuple):
     elevation: Array
     indentation: Array
     column: Array
+    slopes: Array
+    closed: Array
     coupling: Array
     scale: Array
     crowding: Array
@@ -55,10 +57,15 @@ class Scatterers(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One elevation plane: its offset at each row [m], weights of interfaces and of scatter."""
+    """One elevation plane: its offset at each row [m], weights of interfaces and of scatter, the table of ``moved``.
+
+    ``beside``: pressed tissue comes from elsewhere than ``offset``.
+    """
 
     offset: Array
     weight: Array
+    bulge: Array
+    beside: bool
 
 
 class Tables(NamedTuple):
@@ -78,6 +85,8 @@ class Tables(NamedTuple):
     penumbra: Array
     penumbra_radius: Array
     elevation: Array
+    bulge: Array
+    curvature: np.float32
     plane: Array
     pair: Array
     texture: Array
@@ -93,7 +102,8 @@ class Workspace(NamedTuple):
     """Scratch of one thread.
 
     ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, lines); those of scatter have rows of zeros
-    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels,
+    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
+    (``across`` [m] from the image plane has no row before),
     ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
     ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
     interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with room for a blur.
@@ -102,6 +112,7 @@ class Workspace(NamedTuple):
     scatter: tuple[Array, Array]
     echoes: tuple[Array, Array]
     place: Array
+    across: Array
     word: Array
     gain: Array
     shade: Array

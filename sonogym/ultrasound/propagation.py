@@ -119,7 +119,7 @@ class Plane:
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
         if tables.refraction:
-            place = self._voxel(material, k)  # on the line as it goes on
+            place = self._voxel(material, self.across)  # on the line as it goes on
         shade = self.passed
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length

@@ -122,9 +122,12 @@ def level_shape(params: PatientParams, index: int) -> LevelShape:
     height = 0.5 * params.vertebra_height * (front + back)
     wedge = _WEDGE[level][params.female] + (params.wedge if level[0] == "L" else 0.0)
     lower = 0.5 * d * float(np.tan(np.radians(wedge)))
+    front, back = height - lower, height + lower
+    if level == params.fracture:
+        front, back = front * (1.0 - params.collapse), back * (1.0 - 0.25 * params.collapse)
     length, spinous, tip, angle, lamina, swelling = _SPINOUS[level]
     return LevelShape(
-        level=level, width=w, lower_width=lw, depth=d, front=height - lower, back=height + lower,
+        level=level, width=w, lower_width=lw, depth=d, front=front, back=back,
         pedicle_width=pw, pedicle_height=ph, canal_width=cw * params.canal, canal_depth=cd * params.canal,
         transverse=tt * params.transverse_length, transverse_y=ty, transverse_z=tz,
         spinous_length=scale * length * params.spinous_length, spinous_height=scale * spinous * params.spinous_height,

@@ -33,7 +33,8 @@ def _tube(
     canvas.stamp(rows, content, (*_OVER, Tissue.CONNECTIVE))
 
 
-def _aorta(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+def aorta_path(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (n, 3) from T8 to the fork under L4, and half-axes (n, 2) [mm]."""
     s, shift = params.size, 10.0 - params.aorta_aside
     points = [spine.local(level, (s * (x + shift), s * y, 0.0)) for level, x, y, _ in _AORTA]
     widen = params.vessel * (1.0 + 0.003 * max(params.age - 40.0, 0.0))
@@ -43,9 +44,9 @@ def _aorta(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]
 
 
 def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
-    """Veins first, arteries over them; ``aorta_<level>`` centres [mm]."""
+    """Veins first, arteries over them; ``aorta_<level>`` and ``cava_<level>`` centres [mm]."""
     s = params.size
-    points, radii = _aorta(params, spine)
+    points, radii = aorta_path(params, spine)
     cava = np.array([spine.local(level, (s * x, s * y, 0.0)) for level, x, y, *_ in _CAVA])
     wide = np.array([(a, b) for *_, a, b in _CAVA]) * s * params.vessel
     for side in (1.0, -1.0):
@@ -58,7 +59,8 @@ def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[s
     _splanchnic(canvas, params, spine)
     _tube(canvas, points, radii, _ARTERY_WALL)
     levels = [level for level, *_ in _AORTA]
-    return {f"aorta_{level}": points[levels.index(level)] for level in ("T12", "L1", "L2", "L3", "L4")}
+    middles = {"aorta": dict(zip(levels, points, strict=False)), "cava": dict(zip(levels, cava, strict=False))}
+    return {f"{name}_{level}": of[level] for name, of in middles.items() for level in ("T12", "L1", "L2", "L3", "L4")}
 
 
 def _iliac(
