@@ -130,7 +130,7 @@ VIOLATIONS = {
     "force": ({"action_mode": "twist"}, {}, [0, 0, 1, 0, 0, 0], StopReason.FORCE),
     "pressure": ({"action_mode": "twist"}, {"pressure_cost": 2e4, "pressure_stop": 3e4}, [0, 0, 1, 0, 0, 0], StopReason.PRESSURE),
     "speed": ({"max_linear_speed": 0.2}, {"speed_stop": 0.15}, [0, 1, 0], StopReason.SPEED),
-    "workspace": ({"max_linear_speed": 0.09}, {"workspace_stop": 1.0}, [0, 1, 0], StopReason.WORKSPACE),
+    "workspace": ({"max_linear_speed": 0.09, "randomization.yaw": 0.0}, {"workspace_stop": 1.0}, [0, 1, 0], StopReason.WORKSPACE),
     "contact": ({"action_mode": "twist"}, {"contact_stop": 1.0}, [0, 0.3, -1, 0, 0, 0], StopReason.CONTACT),
 }  # fmt: skip
 

@@ -134,9 +134,7 @@ def trace_lines(
     )
 
 
-def _slopes(
-    press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transducer
-) -> Float[Tensor, "envs 2 lines"]:
+def _slopes(press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transducer) -> Float[Tensor, "envs 2 lines"]:
     """dA/dl and d(D - A)/dl / (D - A) along elevation x line, central differences; 0 where all lines share one point."""
     lines = press.column.shape[1]
     pitch = float(transducer.line_pitch(lines, torch.zeros(1)))
