@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body
-from sonogym.anatomy.planes import LEVELS, PLANE_NAMES, plane_pose, reachable_planes, spine_axis, spine_poses
+from sonogym.anatomy.plane_specs import find_spec
+from sonogym.anatomy.planes import LEVELS, plane_pose, plane_views, reachable_planes, spine_axis
 from sonogym.errors import InvalidInputError, UnknownNameError, unknown_name
 from sonogym.geometry import Pose
 from sonogym.robot.surface_motion import SurfaceMotion
@@ -47,12 +48,11 @@ def find_goals(bodies: Sequence[Body], plane: str, motion: SurfaceMotion) -> Goa
     Raises :class:`UnknownNameError` for an unknown plane or one that a patient lacks (naming those it has), and
     :class:`InvalidInputError` where the goal lies outside the workspace.
     """
-    if plane not in PLANE_NAMES:
-        raise unknown_name("plane", plane, PLANE_NAMES)
+    find_spec(plane)
     poses = [_plane_of(body, plane) for body in bodies]
-    origin = torch.stack([pose.translation for pose in poses]).float()
-    lateral = torch.stack([pose.apply(torch.tensor([1.0, 0.0, 0.0])) - pose.translation for pose in poses]).float()
-    goal, inside = motion.place(origin, lateral, torch.arange(len(bodies)), rounds=3)
+    pose = Pose(*(torch.stack([getattr(one, part) for one in poses]) for part in ("quaternion", "translation")))
+    lateral = pose.apply(torch.tensor([1.0, 0.0, 0.0])) - pose.translation
+    goal, inside = motion.place(pose.translation, lateral, torch.arange(len(bodies)), rounds=3)
     for body, reached in zip(bodies, inside.tolist(), strict=True):
         if not reached:
             raise InvalidInputError(
@@ -70,10 +70,11 @@ def _plane_of(body: Body, plane: str) -> Pose:
 
 
 def _level_points(body: Body) -> Float[Tensor, "levels 3"]:
-    known = [at for at, level in enumerate(LEVELS) if f"vertebra_{level}" in body.landmarks]
     points = torch.full((len(LEVELS), 3), torch.nan)
-    if known:
-        points[known] = spine_poses(body, "transverse", [LEVELS[at] for at in known]).translation
+    views = plane_views(body, "spine")
+    for at, level in enumerate(LEVELS):
+        if f"transverse_{level}" in views:
+            points[at] = views[f"transverse_{level}"].pose.translation
     return points
 
 
@@ -83,9 +84,9 @@ def start_region(bodies: Sequence[Body], plane: str, goals: Goals, motion: Surfa
     The region reaches at least one level beyond a spine goal, and ends where the imaged skin does.
     """
     lateral = goals.pose.apply(torch.tensor([1.0, 0.0, 0.0])) - goals.pose.translation
-    level = plane.split("_")[-1]
-    if level in LEVELS:
-        grids = [_back_grid(body, LEVELS.index(level)) for body in bodies]
+    spec = find_spec(plane)
+    if spec.start == "back":
+        grids = [_back_grid(body, _TOP if spec.level is None else LEVELS.index(spec.level)) for body in bodies]
     else:
         grids = [_grid_about(goals.pose[at]) for at in range(len(bodies))]
     return StartRegion.fit(motion, grids, lateral, [body.name for body in bodies])

@@ -8,11 +8,16 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-_ULTRASOUND = Path(__file__).parents[1] / "sonogym" / "ultrasound"
+_SONOGYM = Path(__file__).parents[1] / "sonogym"
 _HOOK = install_import_hook(
-    ["sonogym.geometry", "sonogym.anatomy", "sonogym.robot", "sonogym.sim"]
+    ["sonogym.geometry", "sonogym.anatomy", "sonogym.sim"]
     # numba cannot compile what the hook has wrapped
-    + [f"sonogym.ultrasound.{file.stem}" for file in _ULTRASOUND.glob("*.py") if not file.stem.startswith("kernel")],
+    + [
+        f"sonogym.{folder}.{file.stem}"
+        for folder in ("ultrasound", "robot")
+        for file in (_SONOGYM / folder).glob("*.py")
+        if not file.stem.startswith("kernel")
+    ],
     "beartype.beartype",
 )
 

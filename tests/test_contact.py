@@ -1,9 +1,9 @@
 """What a face feels over known bodies: force, pressure, friction, lift and the depth of bone.
 
 Golden numbers: the closed form of contact.md on a flat slab, an integral over a fine grid for the convex face.
-Mutations seen to fail: exp for expm1, no or twice the root of the contact area, column without the indentation, friction
-along the sliding or without a sticking speed, lift of the other sign, damping or loss of the wrong sign, bone beside the
-line not counted as deeper, nodes only (no crossing between them), gel ignored.
+Mutations seen to fail: exp for expm1, no or twice the root of the contact area, column without the indentation,
+friction along the sliding or without a sticking speed, lift of the other sign, damping or loss of the wrong sign, bone
+beside the line not counted as deeper, nodes only (no crossing between them), gel ignored.
 """
 
 import math

@@ -7,13 +7,21 @@ import math
 
 import pytest
 import torch
-from arm_fixtures import ARMS, arm, postures
+from arm_fixtures import ARMS, PLANAR, arm, postures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, so3
-from sonogym.robot.inverse_kinematics import InverseKinematics, follow, move, pose_error, reachability_margin, solve
+from sonogym.robot.inverse_kinematics import (
+    InverseKinematics,
+    follow,
+    move,
+    pose_error,
+    reachability_margin,
+    solve,
+    step_reference,
+)
 
 CONFIG = InverseKinematics()
 POSITION, ANGLE = 1e-4, math.radians(0.1)
@@ -163,6 +171,38 @@ def test_singular_postures_stay_finite_and_the_step_bounded(name, dtype):
         assert ((after - stretched).abs() <= which.chain.speed * 0.1 * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("name", ARMS)
+def test_compiled_step_is_the_torch_definition(name):
+    """At limits, far off, half turns away and near the goal; a twist and a pose."""
+    which = arm(name, tool="probe")
+    q = postures(which, 200, seed=11)
+    q[:40, 3], q[40:80, 1] = which.chain.upper[3], which.chain.lower[1]
+    goal = which.base_from_tool(postures(which, 200, seed=12))
+    near = which.base_from_tool(q[100:150] + 1e-3)
+    half = so3.exp(torch.tensor([[math.pi - 1e-9, 0.0, 0.0], [0.0, 2.5, 1.0], [1e-9, 0.0, 0.0]]).double())
+    opposite = so3.multiply(which.base_from_tool(q[150:153]).quaternion, half)
+    goal = Pose(
+        torch.cat((goal.quaternion[:100], near.quaternion, -opposite, goal.quaternion[153:])),
+        torch.cat((goal.translation[:100], near.translation, goal.translation[150:])),
+    )
+    twist = torch.randn(200, 6, generator=torch.Generator().manual_seed(13), dtype=torch.float64)
+    found, expected = follow(which, q, goal, 0.1, CONFIG), step_reference(which, q, goal, 0.1, CONFIG)
+    assert torch.allclose(found, expected, atol=1e-9)
+    found, expected = move(which, q, twist, 0.1, CONFIG), step_reference(which, q, 0.1 * twist, 0.1, CONFIG)
+    assert torch.allclose(found, expected, atol=1e-9)
+    single = which.to(dtype=torch.float32)
+    goal = Pose(goal.quaternion.float(), goal.translation.float())
+    assert (follow(single, q.float(), goal, 0.1, CONFIG) - follow(which, q, goal, 0.1, CONFIG)).abs().max() < 1e-4
+    assert follow(single, q.float(), goal, 0.1, CONFIG).dtype == torch.float32
+
+
+def test_gradients_pass_through_a_step():
+    which = arm("kuka_iiwa", tool="probe")
+    twist = torch.full((1, 6), 0.01, dtype=torch.float64, requires_grad=True)
+    move(which, which.home[None], twist, 0.1, CONFIG).sum().backward()
+    assert twist.grad.abs().sum() > 0
+
+
 def test_pose_error_is_the_turn_left_in_base_axes():
     turn = torch.tensor([[0.3, -0.2, 0.5], [3.0, 0.0, 0.0]]).double()
     tip = Pose(so3.exp(torch.tensor([[1.0, 2.0, -0.5]]).double()).expand(2, 4), torch.zeros(2, 3).double())
@@ -191,3 +231,18 @@ def test_bad_goals_starts_and_settings_are_refused():
         solve(which, torch.full((2, 7), 30.0).double(), goal, CONFIG)
     with pytest.raises(InvalidInputError, match="damping must be in"):
         InverseKinematics(damping=0.0)
+
+
+def test_compiled_step_of_an_arm_that_slides_is_the_torch_definition(tmp_path):
+    (tmp_path / "slide.urdf").write_text(
+        PLANAR.replace('name="elbow" type="revolute"', 'name="elbow" type="prismatic"')
+    )
+    path = tmp_path / "slide.toml"
+    path.write_text(
+        'name = "slide"\nurdf = "slide.urdf"\nbase = "base"\nflange = "tip"\njoints = ["shoulder", "elbow"]\n'
+        "home_deg = [10, 20]\n"
+    )
+    which = arm(str(path), tool="probe")
+    q, twist = postures(which, 20), torch.full((20, 6), 0.3, dtype=torch.float64)
+    expected = step_reference(which, q, 0.1 * twist, 0.1, CONFIG)
+    assert torch.allclose(move(which, q, twist, 0.1, CONFIG), expected, atol=1e-9)

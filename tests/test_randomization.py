@@ -14,6 +14,7 @@ from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.random import Streams
 from sonogym.robot.surface_motion import SurfaceMotion
+from sonogym.sim import randomization
 from sonogym.sim.randomization import Randomization
 from sonogym.sim.simulator import Simulator
 from sonogym.sim.start_region import StartRegion
@@ -129,6 +130,22 @@ def test_draws_fill_their_ranges_and_tissues_vary_on_their_own(bodies):
     others = np.corrcoef(both.T) - np.eye(2 * TISSUE_COUNT)
     assert abs(others).max() < 0.25
     assert torch.bincount(image.variant, minlength=9).min() > 20
+    assert image.clutter.aminmax() == pytest.approx(WIDE.clutter, abs=0.5)
+    assert image.scatterers.log2().aminmax() == pytest.approx((0.0, 4.0), abs=0.05)
+    assert float(image.scatterers.log2().mean()) == pytest.approx(2.0, abs=0.2)
+
+
+def test_attenuation_is_drawn_from_the_table_that_the_renderer_reads(bodies, monkeypatch):
+    table = load_acoustics_table()
+    other = dataclasses.replace(table, attenuation_high=5.0 * table.attenuation)
+    tables = {"default": table, "other": other}
+    monkeypatch.setattr(randomization, "load_acoustics_table", lambda name="default": tables[name])
+    drawn = [
+        Randomization(attenuation=1.0, tissues=name).draw(streams(200), region(simulator(bodies), 2)).image
+        for name in tables
+    ]
+    assert float(drawn[0].attenuation_factor[:, Tissue.LIVER].max()) == pytest.approx(1.2, abs=0.02)
+    assert float(drawn[1].attenuation_factor[:, Tissue.LIVER].max()) == pytest.approx(5.0, abs=0.2)
 
 
 def test_published_ranges_hold_the_table_and_are_read_in_its_units():
@@ -143,6 +160,7 @@ def test_published_ranges_hold_the_table_and_are_read_in_its_units():
 def test_defaults_draw_nothing_of_tissue_and_beam(bodies):
     image = Randomization().draw(streams(3), region(simulator(bodies), 2)).image
     assert image.scatter_offset is image.attenuation_factor is image.variant is None
+    assert image.clutter is image.scatterers is None
     assert navigation_config().randomization == Randomization()
     assert navigation_config("randomized").randomization == WIDE
 
@@ -204,6 +222,8 @@ def test_variant_is_the_probe_driven_at_that_frequency_and_focus(bodies):
     [
         (lambda: Randomization(scatter=-1.0), "scatter must be in"),
         (lambda: Randomization(attenuation=50.0), "published range"),
+        (lambda: Randomization(clutter=(-20.0, 60.0)), "clutter"),
+        (lambda: Randomization(scatterers=(4.0, 1.0)), "scatterers"),
         (lambda: Randomization(frequency_factors=(3.5e6,)), "not Hz"),
         (lambda: RenderConfig(focus_factors=()), "at least one factor"),
         (lambda: Renderer([], "C5-2v", RenderConfig(frequency_factors=(2.0,))), "patient"),

@@ -66,7 +66,8 @@ def test_moving_patient_and_probe_together_changes_nothing(bodies):
             body.skin.distance, patient_from_voxel=matrix @ body.skin.distance.patient_from_voxel.double()
         )
         skin = dataclasses.replace(body.skin, distance=distance)
-        moved.append(dataclasses.replace(body, voxels=voxels, skin=skin))
+        bone = dataclasses.replace(body.bone, patient_from_voxel=matrix @ body.bone.patient_from_voxel)
+        moved.append(dataclasses.replace(body, voxels=voxels, skin=skin, bone=bone))
     config = RenderConfig(lines=48, samples=64)
     poses, index = scattered_poses(6), torch.arange(6) % 3
     here = Renderer(bodies, "C5-2v", config).render(poses, index).beam.int()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from PIL import Image
 from skin_phantom import torso
 from typer.testing import CliRunner
 

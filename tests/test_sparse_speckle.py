@@ -4,14 +4,18 @@ Mutations seen to fail: share of occupied points taken from the lattice alone, b
 (SNR .89 at N .5, 1.21 at 1, 1.53 at 2, 1.75 at 5).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from laboratory import envelope, level, rows_between
+import torch
+from laboratory import BACKENDS, BARE, PITCH, envelope, level, rows_between
 
-from sonogym.anatomy.phantoms import homogeneous
+from sonogym.anatomy.phantoms import homogeneous, phantom_pose
 from sonogym.errors import InvalidInputError
-from sonogym.ultrasound.frame import RenderConfig
+from sonogym.ultrasound.frame import RenderConfig, RenderParams
 from sonogym.ultrasound.psf import axial_width
+from sonogym.ultrasound.renderer import Renderer
 from sonogym.ultrasound.transducer import load_probe
 
 LIVER = homogeneous(spacing=2e-3)
@@ -47,6 +51,24 @@ def test_both_paths_draw_the_same_scatterers():
     assert np.abs(fused - reference).max() < 1e-3 * fused.max()
 
 
+def beams(backend, densities, **config):
+    settings = {**BARE, "pitch": PITCH, "outputs": ("envelope",), "lines": 32, "samples": 128, "depth": 0.03}
+    renderer = Renderer([LIVER], "L11-5v", RenderConfig(backend=backend, **(settings | config)))
+    envs, pose = len(densities), phantom_pose()
+    poses = type(pose)(pose.quaternion.expand(envs, 4), pose.translation.expand(envs, 3))
+    density = None if densities[0] is None else torch.tensor(densities)
+    params = replace(RenderParams.default(envs), scatterers=density)
+    return renderer.render(poses, torch.zeros(envs, dtype=torch.long), params).envelope.numpy()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_environment_has_the_density_that_was_drawn_for_it(backend):
+    """As if it alone were rendered with that density; past what the lattice holds speckle is fully developed."""
+    drawn = beams(backend, [1.0, 500.0, 3.0], scatterers=2.0)
+    for seen, scatterers in zip(drawn, (1.0, None, 3.0), strict=True):
+        assert np.array_equal(seen, beams(backend, [None], scatterers=scatterers)[0])
+
+
 def test_sparse_speckle_is_spikier_to_the_eye():
     assert level(speckle(seeds=1, scatterers=0.5)) < level(speckle(seeds=1)) - 2.0
 
@@ -55,6 +77,12 @@ def test_sparse_speckle_is_spikier_to_the_eye():
 def test_impossible_numbers_of_scatterers_are_refused(value):
     with pytest.raises(InvalidInputError, match="scatterers"):
         RenderConfig(scatterers=value)
+
+
+def test_impossible_draws_of_scatterers_are_refused():
+    for value in (0.0, float("nan")):
+        with pytest.raises(InvalidInputError, match="scatterers"):
+            replace(RenderParams.default(1), scatterers=torch.tensor([value]))
 
 
 def test_more_scatterers_than_lattice_points_are_refused():

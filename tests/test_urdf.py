@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sonogym.errors import InvalidInputError, MissingFileError, UnknownNameError
+from sonogym.robot.arm import load_arm
 from sonogym.robot.capsules import enclosing_capsule, link_capsules
 from sonogym.robot.chain import chain_from_joints, rotation_from_rpy
 from sonogym.robot.urdf import read_urdf
@@ -55,6 +56,34 @@ def test_mesh_of_a_package_is_found_beside_the_file_or_above(tmp_path, folder):
     assert shape.size == (2.0, 1.0, 1.0)
 
 
+MIMIC = '<mimic joint="shoulder" multiplier="-0.5" offset="0.2"/>'
+
+
+def test_joint_that_mimics_moves_the_chain_with_its_leader(tmp_path):
+    """Closed form of the planar arm with elbow = .2 - shoulder / 2, and the derivative of its pose."""
+    text = PLANAR.replace('<origin xyz="0.4 0 0"/>', '<origin xyz="0.4 0 0"/>' + MIMIC)
+    chain, _ = chain_from_joints(read_urdf(written(tmp_path, text)).chain("base", "tip"))
+    assert chain.joint_names == ("shoulder",)
+    q = torch.tensor([[0.7], [-1.1]], dtype=torch.float64)
+    frames = chain.frames(q)
+    both = 0.5 * q + 0.2
+    x, y = 0.4 * q.cos() + 0.3 * both.cos(), 0.4 * q.sin() + 0.3 * both.sin()
+    assert torch.allclose(frames.origin[:, -1, :2], torch.cat((x, y), 1), atol=1e-12)
+    slope = torch.cat((-0.4 * q.sin() - 0.15 * both.sin(), 0.4 * q.cos() + 0.15 * both.cos()), 1)
+    assert torch.allclose(chain.jacobian(frames)[:, :2, 0], slope, atol=1e-12)
+    assert torch.allclose(chain.jacobian(frames)[:, 5, 0], torch.full((2,), 0.5).double(), atol=1e-12)
+
+
+def test_fingers_of_the_panda_mimic_one_another():
+    pytest.importorskip("pybullet_data", reason="the Panda's URDF lies in pybullet_data")
+    robot = load_arm("franka_panda").model
+    second = robot.joint_to["panda_rightfinger"].mimic
+    assert (second.joint, second.multiplier, second.offset) == ("panda_finger_joint1", 1.0, 0.0)
+    assert robot.joint_to["panda_leftfinger"].mimic is None
+    with pytest.raises(InvalidInputError, match=r"'panda_finger_joint2' mimics 'panda_finger_joint1', which is not b"):
+        chain_from_joints(robot.chain("panda_hand", "panda_rightfinger"))
+
+
 LIMIT = '<limit lower="-3" upper="3" velocity="1" effort="1"/>'
 BOX = '<box size="0.3 0.04 0.04"/>'
 ROD = '<joint name="{}" type="fixed"><parent link="{}"/><child link="{}"/></joint></robot>'
@@ -78,6 +107,18 @@ BAD = {
     "name twice": (changed('"elbow"', '"shoulder"'), InvalidInputError, "given twice"),
     "no geometry": (changed(BOX, ""), InvalidInputError, "has no mesh"),
     "mesh absent": (changed(BOX, '<mesh filename="package://a/b.stl"/>'), MissingFileError, "b.stl"),
+    "mimics none": (
+        changed('<origin xyz="0.4 0 0"/>', MIMIC.replace("shoulder", "sholder")),
+        UnknownNameError,
+        "'shoulder'",
+    ),
+    "mimics itself": (
+        changed('<origin xyz="0.4 0 0"/>', MIMIC.replace("shoulder", "elbow")),
+        InvalidInputError,
+        "another",
+    ),
+    "mimics by 0": (changed('<origin xyz="0.4 0 0"/>', MIMIC.replace("-0.5", "0")), InvalidInputError, "other than 0"),
+    "no speed": (changed('velocity="2"', 'velocity="0"'), InvalidInputError, "velocity > 0"),
     "two parents": (changed("</robot>", ROD.format("rod", "base", "lower")), InvalidInputError, "closed loops"),
     "ring": (changed("</robot>", ROD.format("back", "tip", "base")), InvalidInputError, "form a loop"),
 }

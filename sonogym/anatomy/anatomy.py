@@ -35,6 +35,11 @@ class Body:
     digest: str
     doubtful: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def tissues(self) -> Volume | None:
+        """:class:`Tissue` ids (1, x, y, z) where the patient has labels."""
+        return None
+
     def landmark(self, name: str) -> Float[Tensor, "3"]:
         """Position [m] of a landmark.
 
@@ -71,6 +76,11 @@ class Anatomy(Body):
         highest = int(self.labels.voxels.max())
         if highest >= TISSUE_COUNT:
             raise InvalidInputError(f"labels hold tissue id {highest}; known are 0 .. {TISSUE_COUNT - 1}")
+
+    @property
+    def tissues(self) -> Volume:
+        """The labels."""
+        return self.labels
 
 
 def content_digest(*parts: object) -> str:

@@ -1,41 +1,68 @@
-"""Standard planes: the probe pose on the skin that shows a named view."""
+"""Standard planes: the probe pose on the skin that shows a named view, and how well it can be reached."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sonogym.anatomy.anatomy import Body
-from sonogym.anatomy.surface import Skin
-from sonogym.errors import InvalidInputError, UnknownNameError, unknown_name
+from sonogym.anatomy.anatomy import Body, content_digest
+from sonogym.anatomy.cache import cache_folder, kept
+from sonogym.anatomy.placing import skin_pose
+from sonogym.anatomy.plane_specs import PlaneSpec, Vector, families, find_spec
+from sonogym.anatomy.windows import FACE, coupled, openness
+from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
-_LEFT = torch.tensor([-1.0, 0.0, 0.0])
+VERSION = "1"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
+LEAST_COUPLED = 0.6  # share of the face on the skin below which a plane does not count as reachable (design)
+MOST_MISS = 5e-3  # m that the target may lie beside the image plane (design: the tolerance of Navigation)
 _UP = torch.tensor([0.0, 0.0, 1.0])
-_POSTERIOR = torch.tensor([0.0, -1.0, 0.0])
-_ANTERIOR = -_POSTERIOR
-_MOST_TILT, _TILTS = math.radians(40.0), 13
+_DEPTH_PRICE = 2.0  # of a metre further away, in shares of an open window (design: 5 cm against 10 %)
+_TURN_PRICE = 0.1  # of leaving the usual approach: another has to be clearly better
+_MISS_PRICE = 40.0  # of a metre beside the image plane
 
-# target landmark, direction from it to the probe (patient RAS), image lateral axis
-_ORGAN_PLANES = {
-    "kidney_left_long": ("kidney_left", torch.tensor([-0.75, -0.66, 0.0]), _UP),
-    "kidney_right_long": ("kidney_right", torch.tensor([0.75, -0.66, 0.0]), _UP),
-    "kidney_left_short": ("kidney_left", torch.tensor([-0.75, -0.66, 0.0]), _ANTERIOR),
-    "kidney_right_short": ("kidney_right", torch.tensor([0.75, -0.66, 0.0]), _ANTERIOR),
-    "liver_kidney": ("kidney_right", torch.tensor([0.98, 0.2, 0.0]), _UP),
-    "liver": ("liver", torch.tensor([0.75, 0.66, 0.0]), _LEFT),
-    "gall_bladder": ("gall_bladder", torch.tensor([0.45, 0.89, 0.0]), _UP),
-    "spleen": ("spleen", torch.tensor([-0.87, -0.5, 0.0]), _UP),
-    "aorta_transverse": ("aorta_L3", _ANTERIOR, _LEFT),
-    "aorta_long": ("aorta_L3", _ANTERIOR, _UP),
-    "lung_right": ("lung_right", torch.tensor([0.5, -0.87, 0.0]), _UP),
-}
-PLANE_NAMES = (*(f"transverse_{level}" for level in LEVELS), *(f"sagittal_{level}" for level in LEVELS), *_ORGAN_PLANES)
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneView:
+    """A plane of one patient. ``pose`` is patient_from_probe on the skin; ``target`` [m] what it shows.
+
+    ``window`` is the share of the target seen past bone, gas and lung (1 where nothing blocks, NaN without labels),
+    ``coupled`` that of the pressed face on the skin, ``depth`` [m] of the target below the skin, ``miss`` [m] its
+    distance from the image plane.
+    """
+
+    name: str
+    pose: Pose
+    target: Float[Tensor, "3"]
+    window: float
+    coupled: float
+    depth: float
+    miss: float
+    usable: bool
+
+    @property
+    def obstacle(self) -> str:
+        """Why the plane does not count as reachable; empty where it does."""
+        least = find_spec(self.name).open
+        reasons = {
+            "the scan cut the skin there": not self.usable,
+            f"face {100 * self.coupled:.0f} % on the skin": self.coupled < LEAST_COUPLED,
+            f"target {1e3 * self.miss:.0f} mm beside the image": self.miss > MOST_MISS,
+            f"target {1e3 * self.depth:.0f} mm deep": self.depth > FACE.depth,
+            f"window {100 * self.window:.0f} % open, needs {100 * least:.0f}": self.window < least,
+        }
+        return "; ".join(reason for reason, holds in reasons.items() if holds)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a probe can stand there and see the target."""
+        return not self.obstacle
 
 
 def plane_pose(body: Body, plane: str) -> Pose:
@@ -46,85 +73,43 @@ def plane_pose(body: Body, plane: str) -> Pose:
     Raises :class:`UnknownNameError` for an unknown plane, or one whose landmark this patient lacks, and
     :class:`InvalidInputError` where the probe would stand on a cut of the scan.
     """
-    if plane not in PLANE_NAMES:
-        raise unknown_name("plane", plane, PLANE_NAMES)
-    pose = _plane_pose(body, plane)
-    if not bool(body.skin.usable(pose.translation)):
+    view = plane_view(body, plane)
+    if not view.usable:
         raise InvalidInputError(
             f"plane {plane!r} of patient {body.name!r} needs skin that the scan's field of view cut; pick another plane"
         )
-    return pose
+    return view.pose
 
 
-def _plane_pose(body: Body, plane: str) -> Pose:
-    if plane in _ORGAN_PLANES:
-        landmark, outward, lateral = _ORGAN_PLANES[plane]
-        return skin_pose(body.skin, body.landmark(landmark), outward, lateral)
-    kind, level = plane.split("_")
-    return spine_poses(body, kind, [level])[0]
+def plane_view(body: Body, plane: str) -> PlaneView:
+    """One plane of a patient with its scores; raises as :func:`plane_pose` does for unknown names."""
+    spec = find_spec(plane)
+    for name in spec.landmarks:
+        body.landmark(name)
+    if body.tissues is None:
+        return _search(body, [spec])[plane]
+    return plane_views(body, spec.family)[plane]
 
 
-def spine_poses(body: Body, kind: str, levels: Sequence[str]) -> Pose:
-    """``patient_from_probe`` (levels,) of the ``transverse`` or ``sagittal`` planes of several vertebrae."""
-    axis = torch.stack([spine_axis(body, level) for level in levels])
-    target = torch.stack([body.landmark(f"vertebra_{level}").float() for level in levels])
-    outward = _POSTERIOR - (axis @ _POSTERIOR)[:, None] * axis
-    lateral = _LEFT - (axis @ _LEFT)[:, None] * axis if kind == "transverse" else axis
-    return skin_pose(body.skin, target, outward, lateral)
+def plane_views(body: Body, family: str | None = None) -> Mapping[str, PlaneView]:
+    """Every plane whose landmarks this patient has, with its scores; of one ``family`` or of all.
 
-
-def skin_pose(
-    skin: Skin,
-    target: Float[Tensor, "*targets 3"],
-    outward: Float[Tensor, "*targets 3"],
-    lateral: Float[Tensor, "*targets 3"],
-) -> Pose:
-    """Probe on the skin that has ``target`` [m] in the middle of its image, near a ray from it along ``outward``.
-
-    The probe keeps to the skin's normal, which seldom points at what lies under it (on a supine back it may miss a
-    vertebra by 7 cm). So the ray is tilted towards the elevation axis, by the least angle that brings the target into
-    the image plane, then across it towards the image's middle, and once more; where no tilt within 40 degrees does,
-    by the one that comes closest. ``lateral`` is the wanted image axis.
+    With labels the approach with the best acoustic window is chosen, and the result is kept in the cache folder.
     """
-    ray = outward / outward.norm(dim=-1, keepdim=True)
-    for axis in (1, 0, 1):
-        ray = _aimed(skin, target, ray, lateral, axis)
-    return _pose(skin, target, ray, lateral)
+    if family is None:
+        return {name: view for each in families() for name, view in plane_views(body, each).items()}
+    specs = [spec for spec in families()[family] if all(name in body.landmarks for name in spec.landmarks)]
+    if body.tissues is None:
+        return _search(body, specs)
+    places = {name: body.landmarks[name].tolist() for name in sorted(body.landmarks)}
+    key = content_digest(body.digest, places, [repr(spec) for spec in specs], VERSION)
+    path = cache_folder() / "planes" / f"{key}.safetensors"
+    return kept(path, read=_unpacked, make=lambda: _search(body, specs), pack=_packed)
 
 
-def _pose(skin: Skin, target: Tensor, ray: Float[Tensor, "*rays 3"], lateral: Tensor) -> Pose:
-    origin = skin.cast(target.float().expand(ray.shape), ray)
-    return Pose.from_axes(lateral.expand(ray.shape), -skin.normal(origin), origin)
-
-
-def _aimed(skin: Skin, target: Tensor, ray: Tensor, lateral: Tensor, axis: int) -> Float[Tensor, "*targets 3"]:
-    """The ray tilted least so that the target's coordinate ``axis`` in the probe frame is 0."""
-    ahead = torch.linalg.cross(lateral.expand(ray.shape), ray)
-    ahead = ahead / ahead.norm(dim=-1, keepdim=True)
-    side = ahead if axis == 1 else torch.linalg.cross(ray, ahead)
-
-    def tilted(tilt: Tensor) -> Tensor:
-        return tilt.cos()[..., None] * ray + tilt.sin()[..., None] * side
-
-    def miss(tilt: Tensor) -> Tensor:
-        pose = _pose(skin, target, tilted(tilt), lateral)
-        return pose.inverse().apply(target.expand(pose.translation.shape))[..., axis]
-
-    tilt = torch.zeros(target.shape[:-1])
-    for reach in (_MOST_TILT, 2.0 * _MOST_TILT / (_TILTS - 1)):
-        tilts = tilt + torch.linspace(-reach, reach, _TILTS).reshape(-1, *(1 for _ in tilt.shape))
-        tilt = _least_crossing(tilts, miss(tilts))
-    return tilted(tilt)
-
-
-def _least_crossing(tilts: Float[Tensor, "tilts *targets"], miss: Float[Tensor, "tilts *targets"]) -> Tensor:
-    """The smallest tilt at which ``miss`` changes its sign; where it does not, that of the smallest miss."""
-    low, high = miss[:-1], miss[1:]
-    crossing = tilts[:-1] + (tilts[1:] - tilts[:-1]) * low / torch.where(low == high, 1.0, low - high)
-    crossing = torch.where(low * high <= 0.0, crossing, torch.inf)
-    best = torch.take_along_dim(crossing, crossing.abs().argmin(0, keepdim=True), 0)[0]
-    closest = torch.take_along_dim(tilts, miss.abs().argmin(0, keepdim=True), 0)[0]
-    return torch.where(best.isfinite(), best, closest)
+def reachable_planes(body: Body) -> list[str]:
+    """Names of the planes whose landmarks and skin this patient has, however good the view."""
+    return [name for name, view in plane_views(body).items() if view.usable]
 
 
 def spine_axis(body: Body, level: str) -> Float[Tensor, "3"]:
@@ -139,13 +124,75 @@ def spine_axis(body: Body, level: str) -> Float[Tensor, "3"]:
     return axis / axis.norm()
 
 
-def reachable_planes(body: Body) -> list[str]:
-    """Names of the planes whose landmarks and skin this patient has."""
-    names = []
-    for plane in PLANE_NAMES:
-        try:
-            plane_pose(body, plane)
-        except (UnknownNameError, InvalidInputError):
-            continue
-        names.append(plane)
-    return names
+def _search(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneView]:
+    """The best approach of each plane; all approaches of all planes are searched as one batch."""
+    if not specs:
+        return {}
+    tried = [_approaches(body, spec) for spec in specs]
+    target, outward, lateral = (torch.cat(part) for part in zip(*tried, strict=True))
+    pose = skin_pose(body.skin, target, outward, lateral)
+    counts = [len(each[0]) for each in tried]
+    starts = [sum(counts[:i]) for i in range(len(counts))]
+    rows = [slice(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    return {spec.name: _best(body, spec, pose[row], target[row]) for spec, row in zip(specs, rows, strict=True)}
+
+
+def _approaches(body: Body, spec: PlaneSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """Target [m], direction to the probe and lateral axis (approaches, 3) of a plane."""
+    axis = _UP if spec.spine is None else spine_axis(body, spec.spine)
+    centre = torch.stack([body.landmark(name).float() for name in spec.landmarks]).mean(0) + _along(spec.offset, axis)
+    target = torch.stack([centre + shift * axis for _, shift in spec.approaches])
+    outward = torch.stack([_along(direction, axis) for direction, _ in spec.approaches])
+    return target, outward, _along(spec.lateral, axis).expand(len(target), 3)
+
+
+def _along(vector: Vector, axis: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
+    """``vector`` of a frame whose z is ``axis``, its x and y as close to the patient's as that allows."""
+    flat = torch.tensor([vector[0], vector[1], 0.0])
+    return flat - (axis @ flat) * axis + vector[2] * axis
+
+
+def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approaches 3"]) -> PlaneView:
+    seen = pose.inverse().apply(target)
+    touching, miss, depth = coupled(body.skin, pose), seen[:, 1].abs(), seen[:, 2]
+    window = torch.full_like(depth, torch.nan if spec.blocks else 1.0)
+    if body.tissues is not None:
+        window = openness(body.tissues, body.skin, pose, target, spec.window, spec.blocks)
+    usual = torch.arange(len(depth)) == 0
+    value = window.nan_to_num(nan=0.0) + touching - _DEPTH_PRICE * depth - _MISS_PRICE * miss + _TURN_PRICE * usual
+    at = int(value.argmax()) if body.tissues is not None else 0
+    return PlaneView(
+        name=spec.name,
+        pose=pose[at],
+        target=target[at],
+        window=float(window[at]),
+        coupled=float(touching[at]),
+        depth=float(depth[at]),
+        miss=float(miss[at]),
+        usable=bool(body.skin.usable(pose.translation[at])),
+    )
+
+
+_SCORES = ("window", "coupled", "depth", "miss", "usable")
+
+
+def _packed(views: Mapping[str, PlaneView]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not views:
+        return {}, {"names": "[]"}
+    tensors = {
+        "quaternion": torch.stack([view.pose.quaternion for view in views.values()]),
+        "translation": torch.stack([view.pose.translation for view in views.values()]),
+        "target": torch.stack([view.target for view in views.values()]),
+        "scores": torch.tensor([[float(getattr(view, name)) for name in _SCORES] for view in views.values()]),
+    }
+    return tensors, {"names": json.dumps(list(views))}
+
+
+def _unpacked(tensors: Mapping[str, Tensor], text: Mapping[str, str]) -> dict[str, PlaneView]:
+    views = {}
+    for at, name in enumerate(json.loads(text["names"])):
+        scores = dict(zip(_SCORES, tensors["scores"][at].tolist(), strict=True))
+        usable = bool(scores.pop("usable"))
+        pose = Pose(tensors["quaternion"][at], tensors["translation"][at])
+        views[name] = PlaneView(name=name, pose=pose, target=tensors["target"][at], usable=usable, **scores)
+    return views

@@ -15,7 +15,9 @@ from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import grids
 
-_CAST_STEP = 3e-3  # m along a ray: a fold of skin is wider
+_CAST_STEP = 3e-3  # m along a ray that grazes the skin: a fold is wider
+_CAST_STEPS = 20  # towards the skin, each as long as the distance to it
+_CAST_CLOSE = 2e-4  # m: a ray that has not come this close grazes the skin
 SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
 _AIR = 12  # voxels of air kept around the body
 NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
@@ -58,17 +60,33 @@ class Skin:
     def cast(
         self, origin: Float[Tensor, "*points 3"], direction: Float[Tensor, "*points 3"], reach: float = 0.4
     ) -> Float[Tensor, "*points 3"]:
-        """Last skin crossing of rays from inside the body; raises :class:`InvalidInputError` where none is met."""
-        line = origin[..., None, :] + torch.arange(0.0, reach, _CAST_STEP)[:, None] * direction[..., None, :]
-        distance = self.at(line)
+        """Last skin crossing of rays from inside the body; raises :class:`InvalidInputError` where none is met.
+
+        The rays are walked from their far ends inwards, by the distance to the skin at each step.
+        """
+        along = torch.full(origin.shape[:-1], reach)
+        for _ in range(_CAST_STEPS):
+            distance = self.at(origin + along[..., None] * direction)
+            along = (along - distance.clamp_min(0.0)).clamp_min(0.0)
+        creeping = distance > _CAST_CLOSE
+        if bool(creeping.any()):
+            along[creeping] = self._march(origin.expand(direction.shape)[creeping], direction[creeping], reach)
+        return self.project(origin + along[..., None] * direction, iterations=2)
+
+    def _march(
+        self, origin: Float[Tensor, "rays 3"], direction: Float[Tensor, "rays 3"], reach: float
+    ) -> Float[Tensor, " rays"]:
+        """How far [m] along rays that graze the skin the last crossing lies, by equal steps."""
+        steps = torch.arange(0.0, reach, _CAST_STEP)
+        distance = self.at(origin[:, None] + steps[:, None] * direction[:, None])
         inside = distance < 0
         if not bool(inside.any(-1).all()):
             raise InvalidInputError(f"no skin is met within {reach} m of {origin.tolist()} along {direction.tolist()}")
-        last = (inside.shape[-1] - 1 - inside.flip(-1).int().argmax(-1))[..., None]
+        last = (inside.shape[-1] - 1 - inside.flip(-1).int().argmax(-1))[:, None]
         near = torch.take_along_dim(distance, last, -1)
         far = torch.take_along_dim(distance, (last + 1).clamp_max(inside.shape[-1] - 1), -1)
         share = (near / torch.where(far > near, near - far, -1.0)).clamp(0.0, 1.0)
-        return self.project(origin + (last + share) * _CAST_STEP * direction, iterations=2)
+        return (last + share)[:, 0] * _CAST_STEP
 
 
 def _read(volume: Volume, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:

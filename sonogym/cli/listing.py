@@ -19,14 +19,14 @@ def register(app: typer.Typer) -> None:
 
 def _envs(json_file: Path | None = typer.Option(None, "--json", help="Also write the lists to this file.")) -> None:
     from sonogym.anatomy.library import SPLITS
-    from sonogym.anatomy.planes import PLANE_NAMES
+    from sonogym.anatomy.plane_specs import plane_names
     from sonogym.cli.tables import print_table, write_json
     from sonogym.registry import TASKS
     from sonogym.resources import asset_names
 
     lists = {
         "tasks": [f"{name} ({identifier})" for name, identifier in TASKS.items()],
-        "planes": list(PLANE_NAMES),
+        "planes": list(plane_names()),
         "probes": asset_names("probes", ".toml"),
         "patients": [f"procedural:{split} (0-{len(seeds) - 1})" for split, seeds in SPLITS.items()],
         "recipes": asset_names("recipes", ".toml"),

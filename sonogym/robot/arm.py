@@ -163,7 +163,7 @@ def _mount(table: Mapping[str, Any], source: str, chain: Chain, capsules: Capsul
         chain.tip_rotation @ (_vector(table, key, source) * 1e-3) + chain.tip_offset
         for key in ("capsule_start_mm", "capsule_end_mm")
     ]
-    return flange_from_tool, capsules.joined(table["name"], len(chain.joint_names), ends[0], ends[1], radius * 1e-3)
+    return flange_from_tool, capsules.joined(table["name"], len(chain.turns), ends[0], ends[1], radius * 1e-3)
 
 
 def _tool(table: Mapping[str, Any], source: str) -> Tool:

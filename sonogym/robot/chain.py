@@ -33,25 +33,24 @@ class Frames:
 class Chain:
     """Moving joints in order; fixed joints are folded into their neighbours.
 
-    Frame i in frame i - 1 is R_i = ``still`` + sin(q) ``sine`` + cos(q) ``cosine`` (Rodrigues) at ``offset`` [m]
-    + q ``slide``; ``axis`` is the joint's axis in frame i, ``turns`` 1 where it rotates and 0 where it slides. The tip
-    lies at ``tip_offset`` [m] with ``tip_rotation`` in the last frame. Limits in rad or m, a second, and N m or N.
+    Frame i in frame i - 1, as [R | p] row by row, is ``motion`` times (1, sin q, cos q, q): Rodrigues' formula for a
+    joint of which ``turns`` holds, a slide along its ``axis`` for another; the axis lies in frame i. The tip lies at
+    ``tip_offset`` [m] with ``tip_rotation`` in the last frame. Limits in rad or m, a second, and N m or N.
+    Joints that mimic others are no joints of their own: q_moving = ``coupling`` q + ``shift``, None where none mimics.
     """
 
     joint_names: tuple[str, ...]
-    still: Float[Tensor, "joints 3 3"]
-    sine: Float[Tensor, "joints 3 3"]
-    cosine: Float[Tensor, "joints 3 3"]
-    offset: Float[Tensor, "joints 3"]
-    slide: Float[Tensor, "joints 3"]
-    axis: Float[Tensor, "joints 3"]
-    turns: Float[Tensor, " joints"]
+    turns: tuple[bool, ...]
+    motion: Float[Tensor, "moving 12 4"]
+    axis: Float[Tensor, "moving 3"]
     tip_rotation: Float[Tensor, "3 3"]
     tip_offset: Float[Tensor, " 3"]
     lower: Float[Tensor, " joints"]
     upper: Float[Tensor, " joints"]
     speed: Float[Tensor, " joints"]
     torque: Float[Tensor, " joints"]
+    coupling: Float[Tensor, "moving joints"] | None = None
+    shift: Float[Tensor, "moving 1"] | None = None
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Chain:
         """The same chain on another device or in another precision."""
@@ -64,16 +63,16 @@ class Chain:
         """Forward kinematics. The environment axis runs last inside, so that every product is elementwise over it."""
         batch = joint_position.shape[:-1]
         q = joint_position.reshape(-1, len(self.joint_names)).T  # (joints, envs)
-        turn = self.still[..., None] + self.sine[..., None] * q.sin()[:, None, None]
-        turn = turn + self.cosine[..., None] * q.cos()[:, None, None]  # (joints, 3, 3, envs)
-        step = self.offset[..., None] + self.slide[..., None] * q[:, None]  # (joints, 3, envs)
+        if self.coupling is not None and self.shift is not None:
+            q = self.coupling @ q + self.shift
+        local = torch.bmm(self.motion, torch.stack((torch.ones_like(q), q.sin(), q.cos(), q), dim=1))
+        local = local.reshape(-1, 3, 4, q.shape[-1])  # (moving, 3, 4, envs)
         rotation = torch.eye(3, dtype=q.dtype, device=q.device)[..., None].expand(3, 3, q.shape[-1])
-        rotations, origins = [rotation], [torch.zeros_like(step[0])]
-        rotations.append(turn[0])
-        origins.append(step[0])
-        for joint in range(1, len(self.joint_names)):
-            origins.append(origins[-1] + (rotations[-1] * step[joint]).sum(1))
-            rotations.append((rotations[-1][:, :, None] * turn[joint]).sum(1))
+        rotations, origins = [rotation], [torch.zeros_like(rotation[0])]
+        for step in local:
+            moved = (rotations[-1][:, :, None] * step).sum(1)
+            rotations.append(moved[:, :3])
+            origins.append(origins[-1] + moved[:, 3])
         origins.append(origins[-1] + (rotations[-1] * self.tip_offset[:, None]).sum(1))
         rotations.append((rotations[-1][:, :, None] * self.tip_rotation[..., None]).sum(1))
         rotation = torch.stack(rotations).permute(3, 0, 1, 2)
@@ -85,11 +84,17 @@ class Chain:
 
         A turning joint moves the tip by axis x (tip - origin), a sliding one by its axis.
         """
-        axis = (frames.rotation[..., 1:-1, :, :] * self.axis[:, None, :]).sum(-1)
-        lever = frames.origin[..., -1:, :] - frames.origin[..., 1:-1, :]
-        turns = self.turns[:, None]
-        linear = torch.linalg.cross(axis, lever) * turns + axis * (1.0 - turns)
-        return torch.cat((linear, axis * turns), dim=-1).mT
+        x, y, z = (frames.rotation[..., 1:-1, :, :] * self.axis[:, None, :]).sum(-1).unbind(-1)
+        lx, ly, lz = (frames.origin[..., -1:, :] - frames.origin[..., 1:-1, :]).unbind(-1)
+        rows = [y * lz - z * ly, z * lx - x * lz, x * ly - y * lx, x, y, z]
+        if not all(self.turns):
+            turns = torch.tensor(self.turns, device=x.device)
+            still = torch.zeros_like(x)
+            rows = [
+                torch.where(turns, row, other) for row, other in zip(rows, (x, y, z, still, still, still), strict=True)
+            ]
+        jacobian = torch.stack([row.movedim(-1, 0) for row in rows]).movedim((0, 1), (-2, -1))
+        return jacobian if self.coupling is None else jacobian @ self.coupling
 
     def with_tip(self, tip_from_tool: Pose) -> Chain:
         """The chain that ends in a tool fixed to the present tip."""
@@ -129,23 +134,43 @@ def _assemble(joints: Sequence[Joint], rest: Tensor, offset: Tensor, tip_rotatio
     turns = torch.tensor([float(joint.kind != "prismatic") for joint in joints], dtype=torch.float64)
     eye = torch.eye(3, dtype=torch.float64).expand(len(joints), 3, 3)
     K = torch.linalg.cross(axis[:, None, :].expand_as(eye), eye).mT * turns[:, None, None]
+    slide = (rest @ axis[..., None]) * (1.0 - turns[:, None, None])
+    still = torch.cat((rest @ (eye + K @ K), offset[..., None]), dim=-1)
+    sine, cosine = (torch.cat((rest @ part, torch.zeros_like(slide)), dim=-1) for part in (K, -K @ K))
+    along = torch.cat((torch.zeros_like(eye), slide), dim=-1)
+    own = [joint for joint in joints if joint.mimic is None]
     limits = [
-        torch.tensor([getattr(joint, key) for joint in joints], dtype=torch.float64)
+        torch.tensor([getattr(joint, key) for joint in own], dtype=torch.float64)
         for key in ("lower", "upper", "speed", "effort")
     ]
     return Chain(
-        tuple(joint.name for joint in joints),
-        rest @ (eye + K @ K),
-        rest @ K,
-        -rest @ K @ K,
-        offset,
-        (rest @ axis[..., None])[..., 0] * (1.0 - turns[:, None]),
+        tuple(joint.name for joint in own),
+        tuple(joint.kind != "prismatic" for joint in joints),
+        torch.stack((still, sine, cosine, along), dim=-1).reshape(-1, 12, 4),
         axis,
-        turns,
         tip_rotation,
         tip_offset,
         *limits,
+        **_coupling(joints, own),
     )
+
+
+def _coupling(joints: Sequence[Joint], own: Sequence[Joint]) -> dict[str, Any]:
+    """How joints that mimic follow the others; raises where the leader is not in the chain."""
+    if len(own) == len(joints):
+        return {}
+    column = {joint.name: at for at, joint in enumerate(own)}
+    coupling, shift = torch.zeros(len(joints), len(own), dtype=torch.float64), torch.zeros(len(joints), 1).double()
+    for row, joint in enumerate(joints):
+        if joint.mimic is None:
+            coupling[row, column[joint.name]] = 1.0
+            continue
+        if joint.mimic.joint not in column:
+            raise InvalidInputError(
+                f"joint {joint.name!r} mimics {joint.mimic.joint!r}, which is not between base and tip"
+            )
+        coupling[row, column[joint.mimic.joint]], shift[row] = joint.mimic.multiplier, joint.mimic.offset
+    return {"coupling": coupling, "shift": shift}
 
 
 def rotation_from_rpy(rpy: Vector) -> Float[Tensor, "3 3"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,8 +14,8 @@ from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose, so3
 from sonogym.robot.arm import Arm
 from sonogym.robot.chain import Frames
+from sonogym.robot.kernel_arm import ON_LIMIT, step_arms
 
-_ON_LIMIT = 1e-6  # rad: a joint this close to its limit is on it
 _ITERATION_REACH = 0.5  # rad: longest joint step of one iteration of the search (linearisation holds about so far)
 
 
@@ -76,7 +77,9 @@ def move(
 
     Where a joint would be too fast all joints slow down alike: the tool keeps its path and comes later.
     """
-    return _step(arm, arm.frames(joint_position), joint_position, twist * duration, duration, config)
+    if _compiled(arm, joint_position, twist):
+        return _fused(arm, joint_position, twist * duration, duration, config)
+    return step_reference(arm, joint_position, twist * duration, duration, config)
 
 
 def follow(
@@ -87,8 +90,10 @@ def follow(
     config: InverseKinematics,
 ) -> Float[Tensor, "envs joints"]:
     """Postures after ``duration`` [s] on the way to a goal pose of the tool, within position and speed limits."""
-    frames = arm.frames(joint_position)
-    return _step(arm, frames, joint_position, pose_error(frames.tip, base_from_goal), duration, config)
+    if _compiled(arm, joint_position, base_from_goal.translation):
+        wanted = torch.cat((base_from_goal.quaternion, base_from_goal.translation), dim=-1)
+        return _fused(arm, joint_position, wanted, duration, config)
+    return step_reference(arm, joint_position, base_from_goal, duration, config)
 
 
 def solve(
@@ -133,14 +138,53 @@ def reachability_margin(
     return joint, torch.linalg.svdvals(J)[:, 5]
 
 
-def _step(
-    arm: Arm, frames: Frames, q: Tensor, error: Tensor, duration: float, config: InverseKinematics
+def step_reference(
+    arm: Arm,
+    joint_position: Float[Tensor, "envs joints"],
+    wanted: Pose | Float[Tensor, "envs 6"],
+    duration: float,
+    config: InverseKinematics,
 ) -> Float[Tensor, "envs joints"]:
-    """One control step: the speed limits bound it, the posture pulls in the null space."""
+    """One control step, defined: speed limits bound it, the posture pulls in the null space.
+
+    ``wanted`` is a pose or what is left to go [m, rad] in base axes. The compiled step equals it.
+    """
+    frames = arm.frames(joint_position)
+    error = pose_error(frames.tip, wanted) if isinstance(wanted, Pose) else wanted
     reach = arm.chain.speed * duration
-    pull = config.posture_gain * duration * (arm.home - q)
+    pull = config.posture_gain * duration * (arm.home - joint_position)
     pull = pull.clamp(-config.posture_share * reach, config.posture_share * reach)
-    return _bounded(arm, q, _least_squares(arm, frames, q, error, pull, config), reach)
+    return _bounded(arm, joint_position, _least_squares(arm, frames, joint_position, error, pull, config), reach)
+
+
+def _compiled(arm: Arm, *inputs: Tensor) -> bool:
+    """Whether the compiled step serves: on a CPU, without gradients, for joints that all move by themselves."""
+    return arm.chain.coupling is None and all(x.device.type == "cpu" and not x.requires_grad for x in inputs)
+
+
+def _fused(
+    arm: Arm, q: Tensor, wanted: Tensor, duration: float, config: InverseKinematics
+) -> Float[Tensor, "envs joints"]:
+    """The compiled step, in double precision whatever comes in: one compilation, and no accuracy lost."""
+    chain = arm.chain
+    tip = torch.cat((chain.tip_rotation, chain.tip_offset[:, None]), dim=1)
+    limits = torch.stack((chain.lower, chain.upper, chain.speed))
+    out = torch.empty(q.shape, dtype=torch.float64)
+    step_arms(
+        (_array(chain.motion), _array(chain.axis), np.array(chain.turns), _array(tip)),
+        _array(limits),
+        _array(arm.home),
+        (config.rotation_length, config.damping, config.posture_gain, config.posture_share),
+        duration,
+        _array(q),
+        _array(wanted),
+        out.numpy(),
+    )
+    return out.to(q.dtype)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.to(torch.float64).contiguous().numpy()
 
 
 def _least_squares(
@@ -153,7 +197,7 @@ def _least_squares(
     weights = _weights(config, q)
     J, e = arm.chain.jacobian(frames) * weights[:, None], error * weights
     descent = (J.mT @ e[..., None])[..., 0]
-    blocked = (q >= arm.chain.upper - _ON_LIMIT) & (descent > 0) | (q <= arm.chain.lower + _ON_LIMIT) & (descent < 0)
+    blocked = (q >= arm.chain.upper - ON_LIMIT) & (descent > 0) | (q <= arm.chain.lower + ON_LIMIT) & (descent < 0)
     J = J * ~blocked[:, None]
     damping = config.damping**2 + 0.5 * (e * e).sum(-1)
     left = e[..., None]

@@ -16,7 +16,7 @@ from sonogym.random import Streams
 from sonogym.sim.start_region import StartRegion
 from sonogym.sim.state import SimParams
 from sonogym.ultrasound.acoustics import load_acoustics_table
-from sonogym.ultrasound.frame import RenderParams, check_factors
+from sonogym.ultrasound.frame import FEWEST_SCATTERERS, LOUDEST_CLUTTER, RenderParams, check_factors
 
 _SHIFT = np.uint64(33)  # leaves seeds of 31 bits
 _LIMITS = {"gain": (-40.0, 40.0, "dB"), "dynamic_range": (20.0, 120.0, "dB"), "tgc": (0.0, 3.0, "dB/cm/MHz")}
@@ -31,6 +31,8 @@ class Randomization:
     tissue either way; ``attenuation`` is the share of its published range within which each tissue's attenuation lies
     (0: the table's value, 1: the whole range); ``frequency_factors`` and ``focus_factors`` are the transmit frequencies
     and foci, in parts of the probe's own, of which one pair is drawn: the renderer's configuration must list the same.
+    ``clutter`` [dB re liver] is the haze; ``scatterers`` a resolution cell, drawn by their logarithm (None: as the
+    renderer has it). ``tissues`` is the table that published ranges are read from, the renderer's own.
     """
 
     yaw: float = math.radians(60.0)
@@ -41,6 +43,9 @@ class Randomization:
     attenuation: float = 0.0
     frequency_factors: tuple[float, ...] = (1.0,)
     focus_factors: tuple[float, ...] = (1.0,)
+    clutter: tuple[float, float] | None = None
+    scatterers: tuple[float, float] | None = None
+    tissues: str = "default"
 
     @classmethod
     def wide(cls) -> Randomization:
@@ -53,6 +58,8 @@ class Randomization:
             attenuation=1.0,
             frequency_factors=(0.85, 1.0, 1.15),
             focus_factors=(0.7, 1.0, 1.4),
+            clutter=(-40.0, -12.0),
+            scatterers=(1.0, 16.0),
         )
 
     def __post_init__(self) -> None:
@@ -60,6 +67,8 @@ class Randomization:
         require_between("attenuation", self.attenuation, 0.0, 1.0, "", "a share of the published range")
         check_factors("frequency_factors", self.frequency_factors)
         check_factors("focus_factors", self.focus_factors)
+        self._check_optional("clutter", -100.0, LOUDEST_CLUTTER, "dB re liver")
+        self._check_optional("scatterers", FEWEST_SCATTERERS, 1e3, "a resolution cell")
         require_between("yaw", self.yaw, 0.0, math.pi, "rad", "degrees?")
         for name, (lowest, highest, unit) in _LIMITS.items():
             low, high = getattr(self, name)
@@ -83,6 +92,8 @@ class Randomization:
                 noise_seed=torch.from_numpy((words[:, 2] >> _SHIFT).astype(np.int64)),
                 scatter_offset=self._scatter_offset(streams) if self.scatter else None,
                 attenuation_factor=self._attenuation_factor(streams) if self.attenuation else None,
+                clutter=streams.uniform("clutter", *self.clutter)[:, 0] if self.clutter else None,
+                scatterers=self._scatterers(streams),
                 variant=streams.integers("variant", self.variants) if self.variants > 1 else None,
             ),
         )
@@ -92,12 +103,23 @@ class Randomization:
         """How many beams there are to draw from."""
         return len(self.frequency_factors) * len(self.focus_factors)
 
+    def _check_optional(self, name: str, lowest: float, highest: float, unit: str) -> None:
+        ends = getattr(self, name)
+        if ends is not None:
+            require_between(f"{name} (low)", ends[0], lowest, highest, unit)
+            require_between(f"{name} (high)", ends[1], ends[0], highest, unit)
+
+    def _scatterers(self, streams: Streams) -> Float[Tensor, " envs"] | None:
+        if self.scatterers is None:
+            return None
+        return streams.uniform("scatterers", *map(math.log, self.scatterers))[:, 0].exp()
+
     def _scatter_offset(self, streams: Streams) -> Float[Tensor, "envs tissues"]:
         return streams.uniform("scatter", -self.scatter, self.scatter, TISSUE_COUNT)
 
     def _attenuation_factor(self, streams: Streams) -> Float[Tensor, "envs tissues"]:
         """alpha / alpha_table, alpha uniform in the published range shrunk towards the table's value."""
-        table = load_acoustics_table()
+        table = load_acoustics_table(self.tissues)
         low, high = (
             torch.lerp(table.attenuation, end, self.attenuation)
             for end in (table.attenuation_low, table.attenuation_high)

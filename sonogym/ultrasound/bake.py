@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -50,6 +51,11 @@ class AcousticAnatomy(Body):
 
     voxels: Volume
     bone: Volume
+
+    @functools.cached_property
+    def tissues(self) -> Volume:
+        """The channel of tissue ids."""
+        return Volume(self.voxels.voxels[:1], self.voxels.patient_from_voxel)
 
 
 def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None) -> AcousticAnatomy:

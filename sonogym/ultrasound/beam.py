@@ -28,7 +28,6 @@ NOISE_LEVEL = 10.0 ** (-76.0 / 20.0)  # receiver noise relative to unattenuated 
 SUBSAMPLES = 32  # places between two samples at which an interface may be put
 _REACH = 1.3  # widths of a Gaussian kept on either side: cut at 1 % of its peak
 _PENUMBRA, _PENUMBRA_DEPTH = 0.7e-3, 15e-3  # m: blur of shadows across lines, reached at this depth (design)
-_WORDS = 2**30  # over which the words that decide on a scatterer are spread
 _FOUR_LN_2 = 4.0 * math.log(2.0)
 
 
@@ -37,7 +36,8 @@ class BeamTables:
     """Tables read by both paths; float32 unless said. Rows follow samples.
 
     ``ranges`` (samples,) [m]; ``step`` [m]; ``pulse`` [m] full width; ``lattice`` [m] of the scatterers; ``axial``
-    taps of the pulse, ``overlap`` its autocorrelation; ``occupied`` of :func:`speckle.scatterers`; ``splat``
+    taps of the pulse, ``overlap`` its autocorrelation; ``share`` of the lattice points that one scatterer a
+    resolution cell occupies, ``scatterers`` how many there are (None: all points scatter); ``splat``
     (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius``
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
@@ -52,7 +52,8 @@ class BeamTables:
     lattice: float
     axial: Float[Tensor, " taps"]
     overlap: Float[Tensor, " taps"]
-    occupied: int
+    share: float
+    scatterers: float | None
     splat: Float[Tensor, "places taps"]
     lateral: Float[Tensor, "samples lateral_taps"]
     radius: Int[Tensor, " samples"]
@@ -96,14 +97,14 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
     pitch = transducer.line_pitch(config.lines, ranges)
     wavelength = SPEED_OF_SOUND / centre_frequency(transducer, ranges) if config.downshift else None
     width = torch.maximum(lateral_width(transducer, ranges, wavelength), 1.5 * pitch)
-    present = _present(transducer, config, lattice, pulse, step)
+    share = _share(transducer, config, lattice, pulse, step)
     lateral, radius = _half_kernels(width, pitch, config.lines)
     spread = _spread(axial, lateral)
     row = _row_scales(lateral, pitch, lattice, NOISE_LEVEL / spread if config.noise else 0.0 * spread)
     gain = level_gain(transducer, ranges) if config.downshift else torch.ones_like(ranges)
     row[:, :2] *= gain[:, None]
     elevation, plane = _planes(transducer, ranges, config.planes)
-    share, ones = (present * _plane_power(elevation, plane[:, 1], lattice)).rsqrt(), torch.ones_like(ranges)
+    together, ones = _plane_power(elevation, plane[:, 1], lattice).rsqrt(), torch.ones_like(ranges)
     aperture = 0.5 * math.atan(0.5 / transducer.receive_f_number)
     tissue = step_table(acoustics, transducer.center_frequency, step, SPEED_OF_SOUND)
     pair = interface_table(acoustics, aperture, config.walls)
@@ -118,8 +119,9 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         splat=_splat(pulse, step),
         lateral=lateral,
         radius=radius,
-        row=row * torch.stack((share, ones, ones), dim=1),
-        occupied=0 if config.scatterers is None else round(present * _WORDS),
+        row=row * torch.stack((together, ones, ones), dim=1),
+        share=share,
+        scatterers=config.scatterers,
         penumbra=penumbra,
         penumbra_radius=penumbra_radius,
         elevation=elevation,
@@ -129,7 +131,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         shadow=shadow_table(pair),
         texture=torch.from_numpy(texture_gain()) if config.texture else torch.ones(TEXTURE_LEVELS),
         reference=display_reference(transducer),
-        paths=long_paths(transducer, config, ranges, pulse, spread),
+        paths=long_paths(transducer, config, ranges, pulse, spread, gain),
         gain=gain,
         refraction=config.refraction,
     )
@@ -147,20 +149,18 @@ def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float
     ).sum(-1)
 
 
-def _present(transducer: Transducer, config: RenderConfig, lattice: float, pulse: float, step: float) -> float:
-    """Share of lattice points that scatter: ``scatterers`` in pulse x beam width at the transmit focus; None is all.
+def _share(transducer: Transducer, config: RenderConfig, lattice: float, pulse: float, step: float) -> float:
+    """Share of lattice points that one scatterer in pulse x beam width at the transmit focus occupies.
 
     Points between scan lines, or more than a lattice cell off every sample, are never read and so do not count.
     """
-    if config.scatterers is None:
-        return 1.0
     focus = torch.tensor([transducer.transmit_focus])
     pitch = float(transducer.line_pitch(config.lines, focus))
     beam = max(float(lateral_width(transducer, focus)), 1.5 * pitch)
-    share = config.scatterers * max(lattice, 0.5 * step) * max(lattice, pitch) / (pulse * beam)
-    if share > 1.0:
+    share = max(lattice, 0.5 * step) * max(lattice, pitch) / (pulse * beam)
+    if config.scatterers is not None and config.scatterers * share > 1.0:
         raise InvalidInputError(
-            f"scatterers must be <= {config.scatterers / share:.2g} a resolution cell on this grid, got "
+            f"scatterers must be <= {1.0 / share:.2g} a resolution cell on this grid, got "
             f"{config.scatterers}; choose a smaller lattice and more lines, or None for fully developed speckle"
         )
     return share

@@ -1,46 +1,67 @@
-"""Contact of the probe face with the skin, line by line: indentation and coupling (contact.md, "Coupling")."""
+"""Contact of the probe face with the skin, line by line: indentation, support and coupling (docs/contact.md)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonogym.anatomy.bone import column_above_bone
 from sonogym.anatomy.stack import VolumeStack
 
 SOFTNESS = 0.5e-3  # m: rounding of the first touch
 GAP_FULL, GAP_NONE = 0.3e-3, 2.5e-3  # m of gel: all, and nothing, of the sound passes
-SUPPORT = 60e-3  # m: depth at which compression has died out (design, stands for the depth of bone)
-DEEPEST = 0.5 * SUPPORT  # beyond half the support the map would fold (contact.md)
+SUPPORT = 60e-3  # m under the skin: where compression has died out if no bone lies above (design)
+THINNEST = 3e-3  # m of tissue that are always left between face and bone
 _STEEPEST = 0.3  # least cosine between a line and the skin's normal that is followed
+_LEVER = 1e-3  # m: the cosine is read over at least this much of the line
+_READ = 9  # lines along which bone is looked for; those between are interpolated
 
 
-def steepest(indentation: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Largest stretch dZ/dz of the material read along a pressed line: 1 + 1.5 A / (D - A), at t = 1/2.
+@dataclass(frozen=True, kw_only=True)
+class Press:
+    """How the face presses on each line, all (envs, lines).
 
-    Elsewhere dZ/dz - 1 is 4 t (1 - t) of that.
+    ``indentation`` A [m] along the line; ``column`` D - A [m]: tissue left between the face and what supports it;
+    ``coupling`` the two-way amplitude that passes into the body.
     """
-    return 1.0 + 1.5 * indentation / (SUPPORT - indentation)
+
+    indentation: Float[Tensor, "envs lines"]
+    column: Float[Tensor, "envs lines"]
+    coupling: Float[Tensor, "envs lines"]
+
+
+def free(envs: int, lines: int, device: torch.device) -> Press:
+    """No skin: nothing is pressed and every line is coupled."""
+    zero = torch.zeros(envs, lines, device=device)
+    return Press(indentation=zero, column=torch.full_like(zero, SUPPORT), coupling=torch.ones_like(zero))
 
 
 def face_contact(
     skin: VolumeStack,
+    bone: VolumeStack,
     index: Int[Tensor, " envs"],
     origin: Float[Tensor, "envs lines 3"],
     direction: Float[Tensor, "envs lines 3"],
-) -> tuple[Float[Tensor, "envs lines"], Float[Tensor, "envs lines"]]:
-    """Indentation [m] along each line and the two-way amplitude that passes into the body.
+    gel: Float[Tensor, " envs"] | None = None,
+) -> Press:
+    """The press of lines from ``origin`` along unit ``direction``, patient coordinates [m].
 
-    ``origin`` and unit ``direction`` are patient coordinates [m]; depth p is that of the face point under the skin.
-    A = .5 ln(1 + e^(p/.5)) mm, gap = A - p, coupling = 1 - smoothstep(.3, 2.5 mm, gap). The indentation is measured
-    along the line: from p and the skin distance one p behind the face.
+    Depth p is that of the face point under the skin; A = .5 ln(1 + e^(p/.5)) mm / cos, the cosine to the skin's normal
+    read along the line behind the face; coupling = 1 - smoothstep(.3, 2.5 mm, A cos - p), or of ``gel`` [m]. The
+    support D under the skin is bone, at most SUPPORT; A is at most half of it, or the map would fold.
     """
     depth = -skin.trilinear(origin, index)
-    behind = skin.trilinear(origin - depth[..., None] * direction, index)
-    cosine = ((behind + depth) / torch.where(depth.abs() < 1e-6, 1e-6, depth)).clamp(_STEEPEST, 1.0)
-    cosine = torch.where(depth > SOFTNESS, cosine, torch.ones_like(cosine))
-    coupling = coupling_of(depth, depth.new_tensor(GAP_NONE))
-    return (rounded(depth) / cosine).clamp_max(DEEPEST), coupling
+    lever = depth.clamp_min(_LEVER)
+    behind = skin.trilinear(origin - lever[..., None] * direction, index)
+    cosine = ((behind + depth) / lever).clamp(_STEEPEST, 1.0)
+    indentation = (rounded(depth) / cosine).clamp_max(0.5 * SUPPORT)
+    column = torch.minimum(_bone_column(bone, index, origin, direction), SUPPORT - indentation).clamp_min(THINNEST)
+    thickest = depth.new_tensor(GAP_NONE) if gel is None else gel.to(depth)[:, None]
+    return Press(indentation=torch.minimum(indentation, column), column=column, coupling=coupling_of(depth, thickest))
 
 
 def rounded(depth: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -57,3 +78,30 @@ def coupling_of(depth: Float[Tensor, "*shape"], gel: Float[Tensor, "#*shape"]) -
     full = (GAP_FULL / GAP_NONE) * gel
     t = ((rounded(depth) - depth - full) / (gel - full)).clamp(0.0, 1.0)
     return 1.0 - t * t * (3.0 - 2.0 * t)
+
+
+def _bone_column(
+    bone: VolumeStack,
+    index: Int[Tensor, " envs"],
+    origin: Float[Tensor, "envs lines 3"],
+    direction: Float[Tensor, "envs lines 3"],
+) -> Float[Tensor, "envs lines"]:
+    """Tissue [m] between face and bone, read along some lines; cubic B-splines make it smooth across the others."""
+    read, pick, weight = _spline(origin.shape[1], origin.dtype, origin.device)
+    column = column_above_bone(bone, index, origin[:, read], direction[:, read])
+    first, second, third, fourth = (column[:, at] * share for at, share in zip(pick, weight, strict=True))
+    return first + second + third + fourth
+
+
+@lru_cache(maxsize=64)
+def _spline(
+    lines: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Int[Tensor, " read"], Int[Tensor, "4 lines"], Float[Tensor, "4 lines"]]:
+    """Lines that are read, and for each line the four of them and their weights (positive, of unit sum)."""
+    place = torch.arange(lines) * ((_READ - 1) / (lines - 1))
+    base = place.floor().clamp_max(_READ - 2)
+    t = place - base
+    weight = torch.stack(((1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3)) / 6.0
+    pick = (base.long() + torch.arange(-1, 3)[:, None]).clamp(0, _READ - 1)
+    read = torch.linspace(0, lines - 1, _READ).round().long()
+    return read.to(device), pick.to(device), weight.to(dtype).to(device)

@@ -17,6 +17,7 @@ from sonogym.geometry import Pose
 from sonogym.ultrasound.transducer import MAX_STEERING
 
 OUTPUTS = ("beam", "bone_depth", "decibels", "envelope", "image", "iq", "labels", "transmission", "true_depth")
+FEWEST_SCATTERERS = 0.05  # a resolution cell
 LOUDEST_CLUTTER = 20.0  # dB re liver
 DEEPEST_BREATH = 2.0  # full quiet breaths: deeper ones would fold the tissue under the ribs
 BACKENDS = ("auto", "numba", "reference")
@@ -91,7 +92,7 @@ class RenderConfig:
             require_between("lattice", self.lattice, 1e-5, 5e-3, "m", "millimetres?")
         require_between("steering", self.steering, -MAX_STEERING, MAX_STEERING, "rad", "degrees?")
         if self.scatterers is not None:
-            require_between("scatterers", self.scatterers, 0.05, 100.0, "a resolution cell")
+            require_between("scatterers", self.scatterers, FEWEST_SCATTERERS, 100.0, "a resolution cell")
         for size in self.image_size:
             require_between("image_size", size, 16, 4096, "pixels")
         check_factors("frequency_factors", self.frequency_factors)
@@ -123,9 +124,10 @@ class RenderParams:
     ``gain`` [dB]; ``tgc`` [dB/cm/MHz one way]; ``dynamic_range`` [dB]; ``speckle_seed`` fixes the scatterers of the
     tissue; ``noise_seed`` the receiver noise of this frame. What is None is absent and costs nothing:
     ``scatter_offset`` [dB] is added to the echogenicity of each tissue, ``attenuation_factor`` multiplies its
-    attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``variant`` the beam used (see
-    :class:`RenderConfig`; None: the first), ``breathing`` how far the patient has breathed in, in full quiet breaths
-    (see :mod:`sonogym.anatomy.breathing`).
+    attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``scatterers`` the number a resolution cell
+    holds in place of :attr:`RenderConfig.scatterers` (more than the lattice has points are fully developed speckle),
+    ``variant`` the beam used (see :class:`RenderConfig`; None: the first), ``breathing`` how far the patient has
+    breathed in, in full quiet breaths (see :mod:`sonogym.anatomy.breathing`).
     """
 
     gain: Float[Tensor, " envs"]
@@ -136,6 +138,7 @@ class RenderParams:
     scatter_offset: Float[Tensor, "envs tissues"] | None = None
     attenuation_factor: Float[Tensor, "envs tissues"] | None = None
     clutter: Float[Tensor, " envs"] | None = None
+    scatterers: Float[Tensor, " envs"] | None = None
     variant: Int[Tensor, " envs"] | None = None
     breathing: Float[Tensor, " envs"] | None = None
 
@@ -164,6 +167,10 @@ class RenderParams:
             raise InvalidInputError(f"dynamic_range must be > 0 dB, got {self.dynamic_range.tolist()}")
         if self.attenuation_factor is not None and not bool((self.attenuation_factor >= 0).all()):
             raise InvalidInputError(f"attenuation_factor must be >= 0, got {float(self.attenuation_factor.min())!r}")
+        if self.scatterers is not None and not bool((self.scatterers >= FEWEST_SCATTERERS).all()):
+            raise InvalidInputError(
+                f"scatterers must be >= {FEWEST_SCATTERERS} a resolution cell, got {self.scatterers.tolist()}"
+            )
         if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
             raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
         if self.breathing is not None and not bool((self.breathing.abs() <= DEEPEST_BREATH).all()):

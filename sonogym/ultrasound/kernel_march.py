@@ -11,7 +11,6 @@ import numba
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
 from sonogym.ultrasound.kernel_speckle import (
     FAST,
@@ -28,7 +27,6 @@ from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, S
 FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 ROWS = 15  # line-long scratch rows that the march needs
 GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
-_SUPPORT = np.float32(SUPPORT)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _ORDER_SHIFT, _ORDER_MASK = np.uint32(ORDER_SHIFT), np.uint32(ORDER_MASK)
 _SHARP_SHIFT, _SHARP_MASK = np.uint32(SHARP_SHIFT), np.uint32(SHARP_MASK)
@@ -269,12 +267,12 @@ def march(
 ):  # fmt: skip
     """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
 
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, coupling, scale, crowding,
-    turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as unpacked below.
-    With ``refracts`` or knots the lines of ``geometry`` are bent in place.
+    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, column, coupling, scale,
+    crowding, turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as
+    unpacked below. With ``refracts`` or knots the lines of ``geometry`` are bent in place.
     """
     voxels, shape, stride = grid
-    origin, direction, elevation, indentation, coupling, scale, crowding, turn, knot = geometry
+    origin, direction, elevation, indentation, column, coupling, scale, crowding, turn, knot = geometry
     primes, cells, seed = scatterers
     step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
     number, plane_offset, plane_weight = plane
@@ -289,7 +287,7 @@ def march(
     for line in range(lines):
         depth[line] = _HALF * step
         material[line] = -indentation[line] - _HALF * step
-        inverse[line] = _1 / (_SUPPORT - indentation[line])
+        inverse[line] = _1 / column[line]
         passed[line], gain[line] = coupling[line], scale[line]
         before[line] = GEL
         rows[GAS_STRENGTH, line] = _0

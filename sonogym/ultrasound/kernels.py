@@ -116,11 +116,12 @@ def _display(real, imaginary, power, bits, mantissa, mantissa_bits, level, dynam
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
     """One environment: march every elevation plane, then detect row by row. Empty outputs are not written."""
-    start, shape, stride, origin, direction, elevation, indentation, coupling, scale, crowding, primes = traced[:11]
-    cells, seed, noise_seed, level, dynamic_range, tissues, clutter, turn, knot = traced[11:]
+    start, shape, stride, origin, direction, elevation, indentation, column, coupling, scale, crowding = traced[:11]
+    primes, cells, seed, noise_seed, level, dynamic_range, tissues, clutter, turn, knot, density = traced[11:]
+    occupied = density[env]
     tissue = tissues[env % tissues.shape[0]]  # the table of each environment, or one for all
     step, row_scale, axial, splat, lateral, radius, penumbra, penumbra_radius = tables[:8]
-    plane_offset, plane_weight, pair, texture, occupied, refracts, face, orders, nearest, tail, haze_level = tables[8:]
+    plane_offset, plane_weight, pair, texture, refracts, face, orders, nearest, tail, haze_level = tables[8:]
     beam, iq, labels, transmission = outputs
     samples, lines = beam.shape[1], beam.shape[2]
     keep = labels.shape[0] == beam.shape[0]
@@ -138,7 +139,11 @@ def _render(env, fields, rows, words, bent, voxels, traced, tables, outputs):
             bent[0], bent[1] = origin[env], direction[env]
             rays = (bent[0], bent[1])
         march(
-            grid, (*rays, elevation[env], indentation[env], coupling[env], scale[env], crowding[env], turn[env], knot),
+            grid,
+            (
+                *rays, elevation[env], indentation[env], column[env], coupling[env], scale[env], crowding[env],
+                turn[env], knot,
+            ),
             scatterers, noise_seed[env], march_tables, plane, scatter, echoes, rows, words, keep and number == middle,
             labels[at], transmission[at], refracts,
         )  # fmt: skip
@@ -227,10 +232,11 @@ class FusedRenderer:
 
 
 def _line_arrays(lines: Lines) -> tuple[np.ndarray, ...]:
-    words = ("primes", "seed", "noise_seed")
+    words = ("primes", "seed", "noise_seed", "occupied")
     names = (
-        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "coupling", "scale", "crowding",
-        "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze", "turn", "knot",
+        "start", "shape", "stride", "origin", "direction", "elevation", "indentation", "column", "coupling", "scale",
+        "crowding", "primes", "cells", "seed", "noise_seed", "level", "dynamic_range", "tissue", "haze", "turn", "knot",
+        "occupied",
     )  # fmt: skip
     arrays = [getattr(lines, name).contiguous().numpy() for name in names]
     return tuple(array.astype(np.uint32) if name in words else array for name, array in zip(names, arrays, strict=True))
@@ -246,4 +252,4 @@ def _table_arrays(tables: BeamTables) -> tuple[object, ...]:
     arrays["pair"] = np.concatenate((arrays["pair"], tables.shadow.numpy()[..., None]), axis=-1)
     paths = tables.paths
     late = (np.float32(paths.face), paths.orders, paths.nearest, paths.tail.numpy(), paths.haze.numpy())
-    return (np.float32(tables.step), *arrays.values(), np.uint32(tables.occupied), bool(tables.refraction), *late)
+    return (np.float32(tables.step), *arrays.values(), bool(tables.refraction), *late)

@@ -11,11 +11,12 @@ from torch import Tensor
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables, axial_power
-from sonogym.ultrasound.contact import face_contact, steepest
+from sonogym.ultrasound.contact import face_contact, free
+from sonogym.ultrasound.deformation import steepest
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.moving_lines import carried, straight
 from sonogym.ultrasound.postprocess import TGC_CAP
-from sonogym.ultrasound.speckle import MASK, PRIMES
+from sonogym.ultrasound.speckle import MASK, PRIMES, WORDS
 from sonogym.ultrasound.transducer import Transducer
 
 _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
@@ -26,20 +27,22 @@ class Lines:
     """Voxel axes are permuted for each environment so that the first is the one closest to the beam.
 
     ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
-    [m], ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
-    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the
-    stack;
+    and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``coupling``, ``scale`` (of scatter) and
+    ``crowding`` (envs, lines): scatterers that compression crowds under the pulse lose power, which
+    1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
     ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
-    its amplitude at the face. At the material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its
-    direction (see :mod:`sonogym.ultrasound.moving_lines`).
+    its amplitude at the face; ``occupied`` (envs,) is that of :func:`~sonogym.ultrasound.speckle.scatterers`. At the
+    material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its direction (see
+    :mod:`sonogym.ultrasound.moving_lines`).
     """
 
     origin: Float[Tensor, "envs 3 lines"]
     direction: Float[Tensor, "envs 3 lines"]
     elevation: Float[Tensor, "envs 3"]
     indentation: Float[Tensor, "envs lines"]
+    column: Float[Tensor, "envs lines"]
     coupling: Float[Tensor, "envs lines"]
     scale: Float[Tensor, "envs lines"]
     crowding: Float[Tensor, "envs lines"]
@@ -54,6 +57,7 @@ class Lines:
     dynamic_range: Float[Tensor, " envs"]
     tissue: Float[Tensor, "rows tissues 3"]
     haze: Float[Tensor, " envs"]
+    occupied: Int[Tensor, " envs"]
     turn: Float[Tensor, "envs knots 3 lines"]
     knot: Float[Tensor, " knots"]
 
@@ -66,10 +70,10 @@ def trace_lines(
     scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
     tables: BeamTables,
     voxels: VolumeStack,
-    skin: VolumeStack | None,
+    body: tuple[VolumeStack, VolumeStack] | None,
     breathing: VolumeStack | None = None,
 ) -> Lines:
-    """The scan lines of each environment; without ``skin`` nothing is indented and all lines are coupled.
+    """The scan lines of each environment; ``body``: distances to skin and bone, None: nothing is touched.
 
     ``breathing`` holds the fields of :func:`~sonogym.anatomy.breathing.breathing_field` where ``params`` breathe.
     """
@@ -78,7 +82,7 @@ def trace_lines(
     if breathing is not None and params.breathing is not None:
         rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
     origin, direction = rays.origin, rays.direction
-    indentation, coupling = _free(origin) if skin is None else face_contact(skin, index, origin, direction)
+    press = free(*origin.shape[:2], origin.device) if body is None else face_contact(*body, index, origin, direction)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -91,14 +95,16 @@ def trace_lines(
     turn = _pick(_rotate(linear, rays.turn.flatten(1, 2)), axes).unflatten(1, rays.turn.shape[1:3])
     cosines = direction * spacing[:, None, None]
     power = axial_power(tables, cosines)
-    squeezed = power if skin is None else axial_power(tables, cosines * steepest(indentation)[..., None])
+    occupied, strength = _density(params, tables)
+    squeezed = power if body is None else axial_power(tables, cosines * steepest(press)[..., None])
     return Lines(
         origin=_pick(voxel_origin, axes).mT.contiguous(),
         direction=direction.mT.contiguous(),
         elevation=_pick(_rotate(linear, rotation[:, None, :, 1]), axes)[:, 0].contiguous(),
-        indentation=indentation.contiguous(),
-        coupling=coupling.contiguous(),
-        scale=power.rsqrt(),
+        indentation=press.indentation.contiguous(),
+        column=press.column.contiguous(),
+        coupling=press.coupling.contiguous(),
+        scale=strength[:, None] * power.rsqrt(),
         crowding=4.0 * (power / squeezed - 1.0),
         start=voxels.offset[index],
         shape=shape.gather(1, axes),
@@ -111,14 +117,10 @@ def trace_lines(
         dynamic_range=params.dynamic_range.to(rotation),
         tissue=_tissue(tables.tissue, params),
         haze=_haze(params),
+        occupied=occupied,
         turn=turn.mT.contiguous(),
         knot=rays.knot,
     )
-
-
-def _free(origin: Float[Tensor, "envs lines 3"]) -> tuple[Float[Tensor, "envs lines"], Float[Tensor, "envs lines"]]:
-    indentation = torch.zeros(origin.shape[:2], device=origin.device)
-    return indentation, torch.ones_like(indentation)
 
 
 def _level(params: RenderParams, transducer: Transducer, tables: BeamTables) -> Float[Tensor, "envs samples"]:
@@ -136,6 +138,17 @@ def _tissue(table: Float[Tensor, "tissues 3"], params: RenderParams) -> Float[Te
     if params.attenuation_factor is not None:
         transmission = transmission ** params.attenuation_factor.to(table)
     return torch.stack(torch.broadcast_tensors(scatter, transmission, length), dim=-1)
+
+
+def _density(params: RenderParams, tables: BeamTables) -> tuple[Int[Tensor, " envs"], Float[Tensor, " envs"]]:
+    """Lattice points that scatter, in parts of WORDS, and what keeps their power; 0 and 1 where all of them do."""
+    density = params.scatterers
+    if density is None:
+        density = torch.full_like(params.gain, torch.inf if tables.scatterers is None else tables.scatterers)
+    share = density * tables.share
+    sparse = share < 1.0
+    occupied = torch.where(sparse, (share * WORDS).round(), torch.zeros_like(share)).long()
+    return occupied, torch.where(sparse, share.rsqrt(), torch.ones_like(share)).to(tables.ranges.dtype)
 
 
 def _haze(params: RenderParams) -> Float[Tensor, " envs"]:

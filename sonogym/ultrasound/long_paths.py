@@ -51,11 +51,14 @@ class LongPaths:
         return dataclasses.replace(self, tail=self.tail.to(target), haze=self.haze.to(target))
 
 
-def long_paths(transducer: Transducer, config: RenderConfig, ranges: Tensor, pulse: float, spread: Tensor) -> LongPaths:
+def long_paths(
+    transducer: Transducer, config: RenderConfig, ranges: Tensor, pulse: float, spread: Tensor, gain: Tensor
+) -> LongPaths:
     """Tables for samples at ``ranges`` [m] of a pulse ``pulse`` [m] wide.
 
     ``spread`` (samples,) is the RMS behind the point spread function of white noise of unit RMS. Haze is scaled by the
-    reference liver's attenuation, so that its level relative to liver falls by HAZE_DECAY alone.
+    reference liver's attenuation and by ``gain`` (samples,), what downshift adds to liver, so that its level relative
+    to liver falls by HAZE_DECAY alone.
     """
     step = float(ranges[0]) * 2.0
     below = (torch.arange(len(ranges)) + 0.5) * step
@@ -65,7 +68,7 @@ def long_paths(transducer: Transducer, config: RenderConfig, ranges: Tensor, pul
         orders=1 + math.ceil(math.log(FAINTEST) / math.log(FACE_REFLECTION)),
         nearest=math.ceil(pulse / step),
         tail=TAIL_LEVEL * INTERFACE_LEVEL * torch.exp(-below / TAIL_DECAY) if config.ring_down else _NONE,
-        haze=liver * torch.exp(-ranges / HAZE_DECAY) / spread,
+        haze=liver * gain * torch.exp(-ranges / HAZE_DECAY) / spread,
     )
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
-from sonogym.ultrasound.contact import SUPPORT
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.refraction import bend
@@ -106,7 +105,7 @@ class Plane:
     def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
         lines, tables = self.lines, self.tables
-        t = (self.depth / (SUPPORT - lines.indentation)).clamp_max(1.0)
+        t = (self.depth / lines.column).clamp_max(1.0)
         material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
         scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
         if len(lines.knot):
@@ -167,7 +166,9 @@ class Plane:
         direction = self.direction[env, :, line]
         place = self.origin[env, :, line] + direction * middle[:, None] + out
         shift = self._shift(env, place, direction, pair[:, 6], advance)
-        normal, _ = self._cell(env, place + direction * shift[:, None], voxel_word.order)
+        near = (0.5 * advance).clamp_min(FURTHEST_SHIFT)
+        crossing = torch.minimum(torch.maximum(shift, -near), near)
+        normal, _ = self._cell(env, place + direction * crossing[:, None], voxel_word.order)
         rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
         steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
         cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
@@ -250,8 +251,9 @@ class Plane:
         across = ((cell[:, 1:] + 0.5).floor().long() * lines.primes[:, 1:, None]) & MASK
         word = across[:, 0] ^ across[:, 1] ^ lines.seed[:, None]
         prime = lines.primes[:, :1]
-        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), tables.occupied))
-        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), tables.occupied))
+        occupied = lines.occupied[:, None]
+        near = torch.stack(scatterers(mix(word ^ ((whole.long() * prime) & MASK)), occupied))
+        far = torch.stack(scatterers(mix(word ^ (((whole.long() + 1) * prime) & MASK)), occupied))
         return strength * ((1.0 - share) * near + share * far)
 
     def _noise(self, k: int) -> Float[Tensor, "2 envs lines"]:

@@ -16,7 +16,6 @@ from torch import Tensor
 from sonogym.anatomy.anatomy import Anatomy, Body
 from sonogym.anatomy.breathing import breathing_field
 from sonogym.anatomy.stack import VolumeStack
-from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.ultrasound.acoustics import load_acoustics_table
@@ -102,10 +101,7 @@ class Renderer:
     @functools.cached_property
     def breathing(self) -> VolumeStack:
         """Displacement of a full breath of each patient (see :mod:`sonogym.anatomy.breathing`), made at first use."""
-        fields = [
-            breathing_field(Volume(body.voxels.voxels[:1], body.voxels.patient_from_voxel), body.skin)
-            for body in self._baked
-        ]
+        fields = [breathing_field(body.tissues, body.skin) for body in self._baked]
         return VolumeStack.from_volumes(fields, str(self.device))
 
     def render(
@@ -137,7 +133,7 @@ class Renderer:
         in_contact = self.config.contact and not self.transducer.inserted
         lines = trace_lines(
             pose, index, params, self.variants[variant], self._scanlines,
-            self._tables[variant], self.voxels, self.skin if in_contact else None,
+            self._tables[variant], self.voxels, (self.skin, self.bone) if in_contact else None,
             None if params.breathing is None else self.breathing,
         )  # fmt: skip
         return self._frame(self._run(variant, lines))

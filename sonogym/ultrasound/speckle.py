@@ -11,6 +11,7 @@ from torch import Tensor
 MASK = 0xFFFFFFFF
 PRIMES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd 32-bit constants, one for each voxel axis
 MIX_1, MIX_2 = 0x7FEB352D, 0x846CA68B  # finaliser of 32-bit words with low bias
+WORDS = 2**30  # over which the words that decide on a scatterer are spread
 ECHO_SALT, NOISE_SALT, HAZE_SALT = 0x3C6EF372, 0xA54FF53A, 0x510E527F
 # real and imaginary part each count the ones of 16 bits: binomial of mean 8 and variance 4, together of unit power.
 # Its excess kurtosis is -1/8, so that the few lattice points under a pulse already make Rayleigh speckle.
@@ -36,16 +37,20 @@ def complex_normal(word: Int[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"]
     return real, imaginary
 
 
-def scatterers(word: Int[Tensor, "*shape"], occupied: int) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+def scatterers(
+    word: Int[Tensor, "*shape"], occupied: Int[Tensor, "*#shape"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Real and imaginary part of lattice points, of scrambled words.
 
     ``occupied`` 0: every point scatters, Gaussian (fully developed speckle). Else a point holds a scatterer of unit
-    strength and one of four phases with probability ``occupied`` / 2^30, and nothing otherwise.
+    strength and one of four phases with probability ``occupied`` / WORDS, and nothing otherwise.
     """
-    if not occupied:
-        return complex_normal(word)
-    present = ((word >> 2) < occupied).float() * math.sqrt(0.5)
-    return present * (2 * (word & 1) - 1), present * ((word & 2) - 1)
+    real, imaginary = complex_normal(word)
+    if not bool(occupied.any()):
+        return real, imaginary
+    present, full = ((word >> 2) < occupied).float() * math.sqrt(0.5), occupied == 0
+    sparse = present * (2 * (word & 1) - 1), present * ((word & 2) - 1)
+    return torch.where(full, real, sparse[0]), torch.where(full, imaginary, sparse[1])
 
 
 def linear_correlation(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -187,6 +187,13 @@ def _range(row, w, u, v, axis, corner, spacing, size, margin):
 
 @njit(cache=True)
 @no_type_check
+def _reach(row, margin):
+    """Square of the distance from the axis beyond which a primitive, ``margin`` [mm] thicker, cannot be."""
+    return (np.sqrt(max(row[9], row[10]) ** 2 + max(row[11], row[12]) ** 2) + margin) ** 2
+
+
+@njit(cache=True)
+@no_type_check
 def unite(field, corner, spacing, rows):
     """Smooth union of the rows, in order, into ``field`` [mm]: min(a, b) - max(k - |a - b|, 0)^2 / 4k."""
     w, u, v = np.empty(3), np.empty(3), np.empty(3)
@@ -194,6 +201,7 @@ def unite(field, corner, spacing, rows):
         row = rows[n]
         k = row[15]
         length = _frame(row, w, u, v)
+        reach = _reach(row, MARGIN)
         x0, x1 = _range(row, w, u, v, 0, corner, spacing, field.shape[0], MARGIN)
         y0, y1 = _range(row, w, u, v, 1, corner, spacing, field.shape[1], MARGIN)
         z0, z1 = _range(row, w, u, v, 2, corner, spacing, field.shape[2], MARGIN)
@@ -202,7 +210,11 @@ def unite(field, corner, spacing, rows):
             for j in range(y0, y1):
                 dy = corner[1] + spacing * j - row[1]
                 for m in range(z0, z1):
-                    d = _distance(dx, dy, corner[2] + spacing * m - row[2], w, length, u, v, row)
+                    dz = corner[2] + spacing * m - row[2]
+                    along = dx * w[0] + dy * w[1] + dz * w[2]
+                    if dx * dx + dy * dy + dz * dz - along * along > reach:
+                        continue
+                    d = _distance(dx, dy, dz, w, length, u, v, row)
                     old = field[i, j, m]
                     h = max(k - abs(d - old), 0.0)
                     field[i, j, m] = min(d, old) - (h * h / (4.0 * k) if h > 0.0 else 0.0)
@@ -216,6 +228,7 @@ def stamp_rows(labels, corner, spacing, rows, label, allowed):
     for n in range(rows.shape[0]):
         row = rows[n]
         length = _frame(row, w, u, v)
+        reach = _reach(row, 0.0)
         x0, x1 = _range(row, w, u, v, 0, corner, spacing, labels.shape[0], 0.0)
         y0, y1 = _range(row, w, u, v, 1, corner, spacing, labels.shape[1], 0.0)
         z0, z1 = _range(row, w, u, v, 2, corner, spacing, labels.shape[2], 0.0)
@@ -226,5 +239,8 @@ def stamp_rows(labels, corner, spacing, rows, label, allowed):
                 for m in range(z0, z1):
                     if allowed[labels[i, j, m]]:
                         dz = corner[2] + spacing * m - row[2]
+                        along = dx * w[0] + dy * w[1] + dz * w[2]
+                        if dx * dx + dy * dy + dz * dz - along * along > reach:
+                            continue
                         if _distance(dx, dy, dz, w, length, u, v, row) < 0.0:
                             labels[i, j, m] = label
