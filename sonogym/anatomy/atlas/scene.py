@@ -10,14 +10,16 @@ from scipy import ndimage
 
 from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.resampling import Grid
-from sonogym.anatomy.tissues import BONE, Tissue
+from sonogym.anatomy.tissues import Tissue
 
+BONY = 200.0  # HU: classes leave out ribs, whose thin cortex the grid dilutes; most kidneys with contrast stay below
+ENHANCED, THICK = (130.0, 450.0), 6e-3  # HU, m: half the thickness of what is taken for an organ
 COARSE = 3e-3  # m: end-plates and the spinal canal are still seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Arrays (x, y, z) along R, A, S: HU, and where there is body, bone, aerated lung."""
+    """Arrays (x, y, z) along R, A, S: HU, and where there is body, bone (by HU alone), aerated lung."""
 
     grid: Grid
     hu: Float[np.ndarray, "x y z"]
@@ -38,9 +40,16 @@ def make_scene(hu: Float[np.ndarray, "x y z"], tissue: UInt8[np.ndarray, "x y z"
         grid=Grid(shape=(x, y, z), spacing=step * grid.spacing, origin=grid.origin),
         hu=np.ascontiguousarray(smooth[pick], dtype=np.float32),
         body=solid,
-        bone=np.isin(classes, BONE),
+        bone=_thin_and_bright(smooth[pick], step * grid.spacing),
         lung=classes == Tissue.LUNG,
     )
+
+
+def _thin_and_bright(hu: np.ndarray, voxel: float) -> np.ndarray:
+    """Bone without what is bright and thick as only organs with contrast agent are (and vertebral bodies)."""
+    ball = ndimage.iterate_structure(ndimage.generate_binary_structure(3, 1), max(1, round(THICK / voxel)))
+    thick = ndimage.binary_opening((hu > ENHANCED[0]) & (hu < ENHANCED[1]), ball)
+    return (hu > BONY) & ~ndimage.binary_dilation(thick)
 
 
 def scene_of(anatomy: Anatomy) -> Scene:

@@ -14,7 +14,6 @@ from sonogym.anatomy.atlas.levels import LevelModel, learn_levels
 from sonogym.anatomy.atlas.scene import COARSE, Scene, scene_of
 from sonogym.anatomy.library import load_patient
 
-SACRAL_LEAN = np.array([0.0, -8e-3, 0.0])  # m: the sacrum turns backwards from the line of L4 and L5
 COUNT = 12  # patients of the training split, of both sexes and many BMIs
 
 
@@ -29,7 +28,7 @@ class Template:
         """Middle [m] of each vertebra by level."""
         start = "vertebra_"
         found = {name.removeprefix(start): point for name, point in self.landmarks.items() if name.startswith(start)}
-        return {"S1": 2.0 * found["L5"] - found["L4"] + SACRAL_LEAN} | found
+        return {"S1": self.landmarks["sacrum"], **found}
 
 
 @functools.lru_cache(maxsize=1)
