@@ -72,7 +72,7 @@ def import_ct(
     label_table: str = "auto",
     series: str | None = None,
     heights: tuple[float, float] | None = None,
-    atlas: bool | None = None,
+    atlas: bool = False,
     progress: bool = False,
 ) -> Anatomy:
     """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
@@ -82,10 +82,9 @@ def import_ct(
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
     before those found in the labels; ``label_table``: see :func:`read_structures`;
     ``series``: which one of a DICOM folder; ``heights``: the lowest and highest slice that is kept, RAS metres;
-    ``atlas``: estimate vertebrae and organs (None: where neither labels nor landmarks are given), ``progress`` of it on
-    stderr. Raises the errors of the readers and :class:`InvalidInputError` for a scan that shows no trunk or is turned,
-    labels of another grid or scan or mirrored, a landmark outside the body, or a full disk; nothing is left behind
-    then.
+    ``atlas``: estimate vertebrae and organs of a scan without labels, with ``progress`` on stderr.
+    Raises the errors of the readers and :class:`InvalidInputError` for a scan that shows no trunk or is turned, labels
+    of another grid or scan or mirrored, a landmark outside the body, or a full disk; nothing is left behind then.
     """
     require_between("spacing", spacing, 0.5e-3, 5e-3, "m", "millimetres?")
     for key in landmarks or {}:
@@ -96,11 +95,10 @@ def import_ct(
         scan, structures = _between(scan, structures, heights)
     if scan is None:
         scan = _synthesised(structures)
-    estimated = atlas if atlas is not None else not (labels or landmarks)
-    if estimated and labels is not None:
+    if atlas and labels is not None:
         raise InvalidInputError("the atlas is for scans without labels: leave --atlas or --labels out")
     wanted = _Wanted(
-        name=name or out.name, spacing=spacing, landmarks=dict(landmarks or {}), atlas=estimated, progress=progress
+        name=name or out.name, spacing=spacing, landmarks=dict(landmarks or {}), atlas=atlas, progress=progress
     )
     anatomy = _assemble(scan, structures, wanted, _source(ct, labels))
     _write(anatomy, out)

@@ -82,7 +82,7 @@ def import_command(
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
     patient = import_ct(
         source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights,
-        atlas, progress=sys.stderr.isatty(),
+        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(),
     )  # fmt: skip
     found = _found(patient)
     if json_file is not None:

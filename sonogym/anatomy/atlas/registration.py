@@ -1,6 +1,6 @@
 """A made patient brought onto a scan: along the spine first, then by a smooth field that matches classes and HU.
 
-Everything maps points of the scan to points of the patient (a pull-back), on a grid of 6 mm.
+Everything maps points of the scan to points of the patient (a pull-back), on a grid of 8 mm.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from sonogym.anatomy.atlas.scene import Scene
 
-PITCH = 6e-3  # m
+PITCH = 8e-3  # m
 NODES = (48e-3, 24e-3)  # m between the nodes of the field, coarse to fine
-ITERATIONS, RATE = 40, 2e-3  # a stage; m an iteration
+ITERATIONS, RATE = 30, 2e-3  # a stage; m an iteration
 BENDING = 0.02  # price of the field's unevenness against the mismatch (design)
-BLUR = 6e-3  # m
+BLUR = 8e-3  # m
 WINDOW = (-120.0, 80.0)  # HU: fat against soft tissue; contrast agent ends at the upper bound
 WEIGHTS = (1.0, 2.0, 2.0, 1.0)  # body, bone, lung, HU
 
