@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -14,21 +14,29 @@ from torch import Tensor
 
 from sonogym.errors import InvalidInputError, unknown_name
 from sonogym.geometry import Pose, so3
+from sonogym.robot.chain import Chain
+from sonogym.sim.state import SimState
 from sonogym.ultrasound.frame import Frame
 
+FORCE_SCALE = 0.1  # 1/N: 10 N read 1
 POSE_SCALE = 10.0  # 1/m: a translation of 100 mm reads 1
 _POSE_LIMIT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What terms may look at. ``privileged`` (envs, measures) is known to the simulator alone."""
+    """What terms may look at; ``privileged`` (envs, measures) is the simulator's alone, ``more`` the task's own."""
 
-    start: Pose
-    patient_from_probe: Pose
+    sim: SimState
     patient_from_goal: Pose
     privileged: Float[Tensor, "envs measures"]
     frame: Frame | None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def patient_from_probe(self) -> Pose:
+        """Where the probe is."""
+        return self.sim.patient_from_probe
 
 
 class Term(Protocol):
@@ -75,7 +83,7 @@ class ProbePose:
 
     def read(self, view: View) -> Float[Tensor, "envs 6"]:
         """The probe seen from the start."""
-        return _six(view.start.inverse() @ view.patient_from_probe)
+        return _six(view.sim.params.start.inverse() @ view.patient_from_probe)
 
 
 class Goal:
@@ -103,6 +111,61 @@ class Privileged:
     def read(self, view: View) -> Float[Tensor, "envs measures"]:
         """The group as it is."""
         return view.privileged.clamp(-_POSE_LIMIT, _POSE_LIMIT)
+
+
+class Force:
+    """What the force sensor shows and what it should show, 2 numbers."""
+
+    def space(self) -> spaces.Box:
+        """Forces [N] over 10, clipped to +-10."""
+        return _box(2, _POSE_LIMIT)
+
+    def read(self, view: View) -> Float[Tensor, "envs 2"]:
+        """The last reading along the probe's axis, and the set-point."""
+        reading, control = view.sim.reading, view.sim.params.control
+        if reading is None or control is None:
+            raise InvalidInputError("the force term needs contact=True")
+        return (FORCE_SCALE * torch.stack((reading, control.set_point), dim=-1)).clamp(-_POSE_LIMIT, _POSE_LIMIT)
+
+
+class Joints:
+    """The arm's joints, each over its range."""
+
+    def __init__(self, chain: Chain | None) -> None:
+        self.chain = chain
+
+    def space(self) -> spaces.Box:
+        """-1 at the lower limit, 1 at the upper one."""
+        return _box(0 if self.chain is None else len(self.chain.joint_names), 1.0)
+
+    def read(self, view: View) -> Float[Tensor, "envs joints"]:
+        """The posture."""
+        if view.sim.robot is None or self.chain is None:
+            raise InvalidInputError("the joints term needs a robot")
+        lower, upper = (end.clamp(-torch.pi, torch.pi) for end in (self.chain.lower, self.chain.upper))
+        return (2.0 * (view.sim.robot.joint_position - lower) / (upper - lower) - 1.0).clamp(-1.0, 1.0)
+
+
+class Swept:
+    """Where on the skin the probe has scanned in contact: a map about the start, in the start's axes."""
+
+    CELLS = 12  # a side
+    SIDE = 0.24  # m
+
+    def space(self) -> spaces.Box:
+        """1 where it was, 0 elsewhere; rows run along the start's lateral axis."""
+        return spaces.Box(0.0, 1.0, (self.CELLS**2,), np.float32)
+
+    def read(self, view: View) -> Float[Tensor, "envs cells"]:
+        """The map up to now."""
+        return view.more["swept"]
+
+
+def swept_cells(sim: SimState) -> Float[Tensor, "envs cells"]:
+    """1 in the cell of :class:`Swept` over which each probe stands."""
+    place = (sim.params.start.inverse() @ sim.patient_from_probe).translation[:, :2]
+    row, column = (place / Swept.SIDE + 0.5).mul(Swept.CELLS).long().clamp(0, Swept.CELLS - 1).unbind(-1)
+    return torch.nn.functional.one_hot(row * Swept.CELLS + column, Swept.CELLS**2).to(place.dtype)
 
 
 def _six(pose: Pose) -> Float[Tensor, "envs 6"]:

@@ -30,7 +30,7 @@ def press(control, stiffness, exponential, seconds, gap=2e-3, latency=None):
     rest = torch.zeros_like(stiffness)
     state = control.start(torch.full_like(stiffness, SET_POINT), rest, latency)
     forces = []
-    for step in range(round(seconds / control.period)):
+    for _ in range(round(seconds / control.period)):
         forces.append(force_of(stiffness, exponential, state.travel - gap))
         state = control.step(state, forces[-1])
     return torch.stack(forces), state

@@ -58,7 +58,9 @@ def test_spine_axis_points_to_the_head(body):
 
 
 def test_planes_need_their_landmark(body):
-    assert set(reachable_planes(body)) == {f"{kind}_L{i}" for kind in ("transverse", "sagittal") for i in (3, 4, 5)}
+    names = set(reachable_planes(body))
+    assert names >= {f"{kind}_L{i}" for kind in ("transverse", "sagittal") for i in (3, 4, 5)}
+    assert all(any(f"L{i}" in name for i in (3, 4, 5)) for name in names), "nothing else is known of this body"
     with pytest.raises(UnknownNameError, match="kidney_left"):
         plane_pose(body, "kidney_left_long")
     with pytest.raises(UnknownNameError, match="Did you mean 'transverse_L4'"):

@@ -1,7 +1,7 @@
 """Breathing: organs travel as published, the map folds nothing, and the image shows what has moved.
 
-Mutations seen to fail: sign of u; origins left behind; a turn in the kernel without its shift; one knot; the belly moved along S;
-cos^2 for cos^4.
+Mutations seen to fail: sign of u; origins left behind; a turn in the kernel without its shift; one knot; the belly
+moved along S; cos^2 for cos^4.
 """
 
 from dataclasses import replace

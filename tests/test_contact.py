@@ -186,3 +186,18 @@ def test_impossible_factors_and_probes_are_refused():
         ContactFactors(loss=torch.tensor([1.2]))
     with pytest.raises(InvalidInputError, match="lies inside the body"):
         Contact(SKIN, BONES, load_probe("radial360"))
+
+
+def test_compiled_query_is_the_one_in_torch():
+    """Asking for gradients takes the torch path."""
+    body = plate(0.03, 0.008, width=0.02, spacing=2e-3)
+    bone = VolumeStack.from_volumes([bone_distance(body.labels), bone_distance(SOFT.labels)])
+    generator = torch.Generator().manual_seed(3)
+    origin = 0.03 * torch.randn(40, 5, 3, generator=generator)
+    direction = torch.nn.functional.normalize(torch.randn(40, 5, 3, generator=generator), dim=-1)
+    index = torch.arange(40) % 2
+    compiled = column_above_bone(bone, index, origin, direction)
+    assert torch.allclose(compiled, column_above_bone(bone, index, origin.requires_grad_(), direction), atol=1e-6)
+    read = bone.trilinear(origin.detach(), index)
+    assert torch.allclose(read, bone.trilinear(origin, index), atol=1e-6)
+    assert compiled.std() > 0.01

@@ -24,7 +24,17 @@ VIEW = {"lines": 48, "samples": 64, "depth": 0.09}
 NARROW = {"depth": 0.04}
 BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False)
 LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "downshift"), True)
-VARIED = ("gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "variant", "breathing")
+VARIED = (
+    "gain",
+    "tgc",
+    "dynamic_range",
+    "scatter_offset",
+    "attenuation_factor",
+    "clutter",
+    "scatterers",
+    "variant",
+    "breathing",
+)
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
     "five planes": ("C5-2v", {"planes": 5}, ()),
@@ -81,8 +91,10 @@ def params(varied, variants, envs=ENVS):
         "scatter_offset": draw(-3.0, 3.0, TISSUE_COUNT),
         "attenuation_factor": draw(0.7, 1.3, TISSUE_COUNT),
         "clutter": draw(-40.0, 0.0),
+        "scatterers": draw(0.5, 30.0),
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
+        "scatterers": draw(0.2, 6.0),
     }
     return dataclasses.replace(random_params(envs), **{name: drawn[name] for name in varied})
 

@@ -324,8 +324,10 @@ def test_a_goal_outside_the_imaged_skin_is_refused_by_the_patients_name():
     [
         ({"plane": "transverse_L9"}, "transverse_L4"),
         ({"recipe": "publised"}, "Did you mean 'published'"),
-        ({"action_mode": "twist"}, "Known: surface"),
-        ({"observation": ("image", "force")}, "unknown observation term 'force'"),
+        ({"action_mode": "drive"}, "Known: surface, surface_tilt, twist"),
+        ({"observation": ("image", "force")}, "term 'force' needs contact=True"),
+        ({"robot": "cobot"}, "Known: bullet, kinematic"),
+        ({"observation": ("image", "sound")}, "unknown observation term 'sound'"),
         ({"observation": ()}, "observation must list terms"),
         ({"horizon": 0}, "horizon must be in"),
         ({"success_distance": 5.0}, "millimetres"),

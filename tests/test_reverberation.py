@@ -16,6 +16,7 @@ from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, load_acoustics_table
 from sonogym.ultrasound.bake import bake
 from sonogym.ultrasound.beam import beam_tables
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
+from sonogym.ultrasound.kernel_reverberation import peak_arrays
 from sonogym.ultrasound.kernel_reverberation import reverberate as fused_reverberate
 from sonogym.ultrasound.long_paths import FACE_REFLECTION
 from sonogym.ultrasound.propagation import put_pulses
@@ -72,8 +73,8 @@ def _late(echoes, tables, backend):
     if backend == "reference":
         return reverberate(echoes, tables.splat, tables.paths)
     field, paths = echoes[:, 0].clone().numpy(), tables.paths
-    rows = np.zeros((3, field.shape[2]), np.float32)
-    fused_reverberate(field, tables.splat.numpy(), np.float32(paths.face), paths.orders, paths.nearest, rows)
+    late = (np.float32(paths.face), paths.orders, paths.nearest, peak_arrays(field.shape[2]))
+    fused_reverberate(tuple(field), tables.splat.numpy(), *late)
     return torch.from_numpy(field)[:, None]
 
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonogym.anatomy import stack_kernel
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.anatomy.surface import signed_distance
 from sonogym.anatomy.tissues import BONE
 from sonogym.anatomy.volume import Volume
-from sonogym.geometry import grids
 
 BONE_SPACING = 2.5e-3  # m: with the blur below a plate of 3 mm is never lost between voxels
 REACH = 90e-3  # m: bone farther than this holds no tissue up (contact.md: the column grows no softer)
@@ -21,7 +21,7 @@ _NODES = (0, 6, 12, 18, 24, 30, 36, 42, 48, 58, 68, 79, 90)  # mm along a line w
 
 
 def bone_distance(labels: Volume) -> Volume:
-    """Signed distance [m] to bone of a label volume, negative within, float16; REACH everywhere where there is none.
+    """Signed distance [m] to bone of a label volume, negative within; REACH everywhere where there is none.
 
     Bone cut by the border of the scan goes on beyond it.
     """
@@ -29,13 +29,12 @@ def bone_distance(labels: Volume) -> Volume:
     matrix = labels.patient_from_voxel.double()
     if not bone.any():
         return no_bone()
-    distance = signed_distance(bone, matrix, BONE_SPACING, _BLUR, margin=1)
-    return Volume(distance.voxels.half(), distance.patient_from_voxel)
+    return signed_distance(bone, matrix, BONE_SPACING, _BLUR, margin=1)
 
 
 def no_bone() -> Volume:
     """The volume of a body without bone."""
-    return Volume(torch.full((1, 2, 2, 2), REACH, dtype=torch.float16), torch.eye(4, dtype=torch.float64))
+    return Volume(torch.full((1, 2, 2, 2), REACH), torch.eye(4, dtype=torch.float64))
 
 
 def column_above_bone(
@@ -51,26 +50,15 @@ def column_above_bone(
     nodes at which d is read it is taken as linear, which it is above a plane.
     """
     node = 1e-3 * torch.tensor(_NODES, dtype=origin.dtype, device=origin.device)
-    distance = _along(bone, index, origin, direction, node)
+    if bone.compiled(origin) and bone.compiled(direction):
+        out = torch.empty(origin.shape[:-1])
+        lines = (origin.contiguous().numpy(), direction.contiguous().numpy(), node.numpy())
+        stack_kernel.shallowest(*bone.arrays(index), *lines, np.float32(ASIDE), out.numpy())
+        return out
+    distance = bone.trilinear(origin[:, :, None] + node[:, None] * direction[:, :, None], index)
     near, far = distance[..., :-1], distance[..., 1:]
     share = near / torch.where(far < near, near - far, torch.inf)
     met = node[:-1] + node.diff() * share
     met = torch.where((near > 0.0) & (far <= 0.0), met, REACH)
     beside = node + ASIDE * distance.clamp_min(0.0)
     return torch.minimum(beside.amin(-1), met.amin(-1)).clamp_max(REACH)
-
-
-def _along(
-    stack: VolumeStack,
-    index: Int[Tensor, " envs"],
-    origin: Float[Tensor, "envs lines 3"],
-    direction: Float[Tensor, "envs lines 3"],
-    node: Float[Tensor, " nodes"],
-) -> Float[Tensor, "envs lines nodes"]:
-    """Values at ``node`` [m] along lines; only their ends are turned into voxel units, which is most of the time."""
-    start = stack.voxel(origin, index)
-    step = stack.voxel(origin + direction, index) - start
-    voxel = start[:, :, None] + node[:, None] * step[:, :, None]
-    offset = stack.offset[index, None, None].expand(voxel.shape[:-1])
-    shape = stack.shape[index, None, None].expand(voxel.shape)
-    return grids.trilinear(stack.flat[:, 0], offset, shape, voxel)

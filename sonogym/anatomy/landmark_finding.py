@@ -22,7 +22,11 @@ ORGANS = {name: name for name in ("kidney_left", "kidney_right", "liver", "splee
 }  # fmt: skip
 _REGIONS = (("C", 7), ("T", 12), ("L", 5), ("S", 1))
 SPINAL_LEVELS = tuple(f"{region}{i}" for region, count in _REGIONS for i in range(1, count + 1))
-KINDS = (*ORGANS, *(f"{kind}_{level}" for kind in ("vertebra", "spinous", "aorta") for level in SPINAL_LEVELS))
+VESSELS = {"aorta": "aorta", "cava": "inferior_vena_cava"}
+KINDS = (
+    *ORGANS, "sacrum", "hepatic_veins",
+    *(f"{kind}_{level}" for kind in ("vertebra", "spinous", *VESSELS) for level in SPINAL_LEVELS),
+)  # fmt: skip
 CORE = 0.7  # share of the largest inner distance: the vertebral body, not its arch, which is less than half as thick
 SLAB = 3e-3  # m
 MIDLINE = 12e-3  # m
@@ -50,8 +54,12 @@ def find_landmarks(
     for name, structure in ORGANS.items():
         if structure in number and boxes.get(number[structure]) is not None:
             found[name] = _centre_inside(ids, number[structure], boxes[number[structure]])
-    if "aorta" in number:
-        found |= _aorta(ids == number["aorta"], found, grid)
+    for name, structure in VESSELS.items():
+        if structure in number:
+            found |= _vessel(name, ids == number[structure], found, grid)
+    if "cava_T10" in found and "cava_T11" in found:
+        found["hepatic_veins"] = 0.5 * (found["cava_T10"] + found["cava_T11"])
+    found |= _sacrum(ids, number, found)
     return {name: _patient(point, grid) for name, point in found.items()}, problems
 
 
@@ -109,8 +117,19 @@ def _centre_inside(ids: np.ndarray, i: int, box: tuple[slice, ...]) -> np.ndarra
     return points[np.square(points - centre).sum(axis=1).argmin()].astype(np.float64)
 
 
-def _aorta(aorta: np.ndarray, found: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarray]:
-    """Centre of the aorta's cross-section at the height of each vertebra a plane may ask for."""
+def _sacrum(ids: np.ndarray, number: Mapping[str, int], found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first sacral body: as labelled, or the sacrum's voxel closest to one step of the spine below L5."""
+    if "vertebra_S1" in found:
+        return {"sacrum": found["vertebra_S1"]}
+    if "sacrum" not in number or "vertebra_L4" not in found or "vertebra_L5" not in found:
+        return {}
+    points = np.argwhere(ids == number["sacrum"])
+    below = 2.0 * found["vertebra_L5"] - found["vertebra_L4"]
+    return {"sacrum": points[np.square(points - below).sum(axis=1).argmin()].astype(np.float64)} if len(points) else {}
+
+
+def _vessel(name: str, vessel: np.ndarray, found: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarray]:
+    """Centre of the vessel's cross-section at the height of each vertebra a plane may ask for."""
     centres = {}
     half = max(1, round(0.5 * SLAB / grid.spacing))
     for level in LEVELS:
@@ -118,11 +137,11 @@ def _aorta(aorta: np.ndarray, found: Mapping[str, np.ndarray], grid: Grid) -> di
             continue
         vertebra = found[f"vertebra_{level}"]
         z = round(float(vertebra[2]))
-        parts, count = ndimage.label(aorta[:, :, max(z - half, 0) : z + half + 1].any(axis=2))
+        parts, count = ndimage.label(vessel[:, :, max(z - half, 0) : z + half + 1].any(axis=2))
         if count:
             middle = np.array(ndimage.center_of_mass(parts > 0, parts, range(1, count + 1)))
             nearest = middle[np.square(middle - vertebra[:2]).sum(axis=1).argmin()]
-            centres[f"aorta_{level}"] = np.array([*nearest, vertebra[2]])
+            centres[f"{name}_{level}"] = np.array([*nearest, vertebra[2]])
     return centres
 
 

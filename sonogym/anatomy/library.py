@@ -12,7 +12,7 @@ from sonogym.anatomy.anatomy import Anatomy, anatomy_file, anatomy_from_tensors
 from sonogym.anatomy.cache import read_tensors
 from sonogym.errors import InvalidInputError, MissingFileError, unknown_name
 
-SPLITS = {"train": range(0, 1000), "val": range(1000, 1100), "test": range(1100, 1300)}
+SPLITS = {"train": range(0, 1000), "val": range(1000, 1100), "test": range(1100, 1300), "findings": range(1300, 1400)}
 _PROCEDURAL = "procedural:"
 WARP = "+warp"
 

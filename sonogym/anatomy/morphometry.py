@@ -1,7 +1,7 @@
 """Sizes measured on the labels of any patient, procedural or imported, in a frame that follows the spine.
 
-The bone is resampled along a curve through the vertebral bodies (x right, y forward across it, s along it), so that a
-curved spine is measured as if straight. A grid of 1.5 mm cannot measure below about 1 mm.
+The bone is resampled along a curve through the vertebral bodies (x right, y forward across it, s along it towards the
+feet), so that a curved spine is measured as if straight. A grid of 1.5 mm cannot measure below about 1 mm.
 """
 
 from __future__ import annotations
@@ -114,9 +114,7 @@ def _vertebra(spine: Straight, level: str) -> dict[str, float] | None:
     for name, rim in (("height_front", range(front - 8, front - 1)), ("height_back", range(back + 1, back + 8))):
         runs = [_run(spine.bone[cx, y, :], s) for y in rim]
         sizes[name] = max(high - low for low, high in runs) * _STEP
-    upper = s + int(0.36 * sizes["height_front"] / _STEP)
-    if upper >= spine.bone.shape[2]:
-        return None
+    upper = max(s - int(0.36 * sizes["height_front"] / _STEP), 0)
     first, last = _run(spine.bone[cx, :, upper], cy)
     left, right = _run(spine.bone[:, min(cy + 6, len(spine.y) - 1), upper], cx)
     hole = spine.bone[cx, :back, s][::-1]  # from the body's hind wall backwards
@@ -157,8 +155,8 @@ def gaps(spine: Straight) -> dict[str, dict[str, float]]:
         first, last = canal[upper], canal[lower]
         if first is None or last is None:
             continue
-        low, high = spine.at[lower], spine.at[upper]
-        centre = np.rint(np.linspace(last, first, high - low))
+        low, high = spine.at[upper], spine.at[lower]
+        centre = np.rint(np.linspace(first, last, high - low))
         row = {}
         for offset in WINDOW_OFFSETS:
             columns = {cx + round(offset / _STEP), cx - round(offset / _STEP)}

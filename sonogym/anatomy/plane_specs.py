@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ class PlaneSpec:
 
     ``family`` is the file it comes from, ``kind`` its name without the level: planes of a kind look alike. ``turns``
     [rad] (about the head axis, towards the head) and ``shifts`` [m] along the head axis are the approaches tried;
-    ``offset`` [m] moves the target from the landmarks' mean; ``window`` [m] is half of what should be seen, ``open`` the
-    share of it that must be. Vectors are RAS, or follow the vertebral column at ``spine`` (a level) where that is set.
+    ``offset`` [m] moves the target from the landmarks' mean; ``window`` [m] is half of what should be seen, ``open``
+    the share of it that must be. Vectors are RAS, or follow the column at ``spine`` (a level) where that is set.
     """
 
     name: str
@@ -117,7 +117,7 @@ def _spec(
         spine=words["upper"] if table.get("frame") == "spine" else None,
         offset=_mirrored([1e-3 * value for value in offset], side),
         approach=_mirrored(table["approach"], side),
-        lateral=_mirrored(table["lateral"], None),
+        lateral=_mirrored(table["lateral"], side),
         start=table.get("start", "about"),
         blocks=tuple(table.get("blocks", ())),
         window=1e-3 * table.get("window_mm", 10),
@@ -129,12 +129,12 @@ def _spec(
     )
 
 
-def _mirrored(vector: list[float], side: str | None) -> Vector:
+def _mirrored(vector: Sequence[int | float], side: str | None) -> Vector:
     x, y, z = (float(value) for value in vector)
     return (-x if side == "left" else x), y, z
 
 
-def _mirrored_turn(turn: list[float], side: str | None) -> tuple[float, float]:
+def _mirrored_turn(turn: Sequence[int | float], side: str | None) -> tuple[float, float]:
     about, up = (math.radians(value) for value in turn)
     return (-about if side == "left" else about), up
 

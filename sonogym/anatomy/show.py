@@ -24,7 +24,7 @@ _COLOURS = {
     Tissue.BOWEL: "#c98f6b", Tissue.CARTILAGE: "#7fd6e8", Tissue.TRABECULAR_BONE: "#cfe0b0",
     Tissue.CORTICAL_BONE: "#ffffff", Tissue.LUNG: "#5a7fb0", Tissue.NERVE: "#f5f03a", Tissue.VISCERAL_FAT: "#c8a02a",
     Tissue.KIDNEY_PYRAMID: "#a04a10", Tissue.KIDNEY_SINUS: "#ffd0a0", Tissue.DISC: "#30b0b0",
-    Tissue.LIGAMENT: "#9be09b", Tissue.DIAPHRAGM: "#8a2be2", Tissue.STOMACH: "#e07fb0",
+    Tissue.LIGAMENT: "#9be09b", Tissue.DIAPHRAGM: "#8a2be2", Tissue.STOMACH: "#e07fb0", Tissue.VEIN: "#3050c0",
 }  # fmt: skip
 
 

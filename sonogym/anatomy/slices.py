@@ -9,7 +9,8 @@ from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.tissues import Tissue
 
 _KIDNEY = (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS)
-_VESSEL_REACH = 12.0  # mm from the landmark to the lumen that it names
+_LUMEN = (int(Tissue.BLOOD), int(Tissue.VEIN))
+_VESSEL_REACH = 8.0  # mm from the landmark to the lumen that it names
 _WALL_SIDE = 35.0  # mm off the midline where the fat over the muscles of the back is measured
 
 
@@ -85,7 +86,10 @@ def _fat_over_back(plane: np.ndarray, centre: np.ndarray, spacing: np.ndarray) -
 
 
 def calibre(anatomy: Anatomy, landmark: str) -> float | None:
-    """Diameter [mm] of the circle as large as the lumen at a vessel's landmark in its axial slice; None if absent."""
+    """Diameter [mm] of the largest circle in the lumen at a vessel's landmark in its axial slice; None if absent.
+
+    Branches that leave the vessel do not count; an ellipse counts with its smaller axis.
+    """
     labels, spacing = _labels(anatomy)
     if landmark not in anatomy.landmarks:
         return None
@@ -93,10 +97,10 @@ def calibre(anatomy: Anatomy, landmark: str) -> float | None:
     k = round(float(voxel[2]))
     if not 0 <= k < labels.shape[2]:
         return None
-    parts, _ = ndimage.label(labels[:, :, k] == Tissue.BLOOD)
-    x, y = ((np.arange(n) - voxel[i]) * spacing[i] for i, n in enumerate(parts.shape))
-    near = (np.hypot(x[:, None], y[None, :]) < _VESSEL_REACH) & (parts > 0)
+    lumen = np.isin(labels[:, :, k], _LUMEN)
+    x, y = ((np.arange(n) - voxel[i]) * spacing[i] for i, n in enumerate(lumen.shape))
+    near = (x[:, None] ** 2 + y[None, :] ** 2 < _VESSEL_REACH**2) & lumen
     if not near.any():
         return None
-    wanted = np.bincount(parts[near]).argmax()
-    return float(2.0 * np.sqrt((parts == wanted).sum() * spacing[0] * spacing[1] / np.pi))
+    inward = ndimage.distance_transform_edt(lumen, sampling=spacing[:2])
+    return float(2.0 * inward[near].max() - spacing[0])  # the distance is to the first centre outside

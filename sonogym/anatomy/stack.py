@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from sonogym.anatomy import stack_kernel
 from sonogym.anatomy.surface import Skin
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
@@ -51,11 +53,28 @@ class VolumeStack:
     def trilinear(
         self, points: Float[Tensor, "envs *points 3"], index: Int[Tensor, " envs"]
     ) -> Float[Tensor, "envs *points"]:
-        """First channel interpolated at each environment's points [m]."""
+        """First channel interpolated at each environment's points [m].
+
+        Compiled where no gradient is asked for: the same to rounding.
+        """
+        if self.compiled(points):
+            out = torch.empty(points.shape[:-1])
+            places = points.reshape(len(index), -1, 3).numpy()
+            stack_kernel.read(*self.arrays(index), places, out.view(len(index), -1).numpy())
+            return out
         batch = (-1, *[1] * (points.ndim - 2))
         offset = self.offset[index].reshape(batch).expand(points.shape[:-1])
         shape = self.shape[index].reshape(*batch, 3).expand(points.shape)
         return grids.trilinear(self.flat[:, 0], offset, shape, self.voxel(points, index))
+
+    def compiled(self, points: Float[Tensor, "*points 3"]) -> bool:
+        """Whether compiled code may read this stack at ``points``: on the CPU, where no gradient is asked for."""
+        given = (self.flat, points)
+        return all(x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad for x in given)
+
+    def arrays(self, index: Int[Tensor, " envs"]) -> tuple[np.ndarray, ...]:
+        """What :mod:`sonogym.anatomy.stack_kernel` takes first."""
+        return tuple(x.numpy() for x in (self.flat, self.offset, self.shape, self.voxel_from_patient, index))
 
 
 def clearance_stack(skins: Sequence[Skin], device: str = "cpu") -> VolumeStack | None:

@@ -35,6 +35,7 @@ class Tissue(IntEnum):
     LIGAMENT = 24
     DIAPHRAGM = 25
     STOMACH = 26
+    VEIN = 27
 
 
 TISSUE_COUNT = len(Tissue)

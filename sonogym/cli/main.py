@@ -7,7 +7,7 @@ import sys
 import typer
 
 from sonogym import __version__
-from sonogym.cli import anatomy, benchmark, evaluate, listing, qa, render, scene, train
+from sonogym.cli import anatomy, benchmark, evaluate, film, listing, qa, render, scene, train
 from sonogym.errors import SonogymError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (train, evaluate, render, scene, anatomy, qa, benchmark, listing):
+for command in (train, evaluate, render, scene, film, anatomy, qa, benchmark, listing):
     command.register(app)
 
 

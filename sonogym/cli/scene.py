@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sonogym.geometry import Pose
     from sonogym.robot.camera import Camera
 
-_DISTANCE = 1.75  # m from the camera to what it looks at (design)
+DISTANCE = 1.6  # m from the camera to what it looks at (design)
 _HELP = """Picture of the scene: an arm holds a probe on a patient, the image is drawn where its plane lies.
 
 Needs PyBullet (pip install pybullet; wheels up to Python 3.11). The camera looks at the image plane from the front
@@ -42,14 +42,18 @@ def _scene(
         None, help="Of the camera, from the arm's x axis; faces the image if absent."
     ),
     elevation_deg: float = typer.Option(25.0, help="Height of the camera over what it looks at."),
-    distance_mm: float = typer.Option(1e3 * _DISTANCE, help="From the camera to what it looks at."),
+    distance_mm: float = typer.Option(1e3 * DISTANCE, help="From the camera to what it looks at."),
     size: str = typer.Option("960x720", help="Width x height of the picture in pixels."),
     seed: int = typer.Option(0, help="Seed of the speckle and the noise."),
 ) -> None:
+    from dataclasses import replace
+
+    import torch
     from PIL import Image
 
     from sonogym.anatomy.cache import write_atomically
     from sonogym.cli.stage import set_stage
+    from sonogym.ultrasound.frame import RenderParams
 
     if out.suffix.lower() != ".png":
         raise InvalidInputError(f"--out must end in .png, got {str(out)!r}")
@@ -59,15 +63,24 @@ def _scene(
     require_between("--seed", seed, 0, 2**31 - 1)
     stage = set_stage(patient, plane, robot, probe)
     azimuth = None if azimuth_deg is None else math.radians(azimuth_deg)
-    state = stage.robot.start(stage.base_from_goal, stage.index)
-    camera = look_at(state.base_from_probe[0], azimuth, math.radians(elevation_deg), 1e-3 * distance_mm, width, height)
-    picture = stage.picture(state, stage.image(state, seed), camera)
+    camera = look_at(
+        stage.base_from_probe[0], azimuth, math.radians(elevation_deg), (width, height), 1e-3 * distance_mm
+    )
+    state = stage.robot.start(stage.base_from_probe, stage.index)
+    word = torch.tensor([seed])
+    params = replace(RenderParams.default(1), speckle_seed=word, noise_seed=word)
+    fan = stage.fan(stage.renderer.render(stage.patient_from_probe, stage.index, params))
+    picture = stage.picture(state, fan, camera)
     write_atomically(out, lambda path: Image.fromarray(picture).save(path, format="PNG"))
     typer.echo(f"wrote {out}")
 
 
 def look_at(
-    base_from_probe: Pose, azimuth: float | None, elevation: float, distance: float, width: int, height: int
+    base_from_probe: Pose,
+    azimuth: float | None,
+    elevation: float,
+    size: tuple[int, int],
+    distance: float = DISTANCE,
 ) -> Camera:
     """A camera on the scene of a probe; ``azimuth`` None faces the image plane a little from the side."""
     from sonogym.geometry import so3
@@ -80,7 +93,7 @@ def look_at(
         azimuth = azimuth - math.pi if azimuth > math.radians(50.0) else azimuth
         azimuth += math.radians(20.0)
     x, y, z = base_from_probe.translation.tolist()
-    return Camera.around((0.68 * x, y, z + 0.18), azimuth, elevation, distance, width, height)
+    return Camera.around((0.68 * x, y, z + 0.18), azimuth, elevation, distance, *size)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -61,8 +61,13 @@ def angle(left: Float[Tensor, "*batch 4"], right: Float[Tensor, "*batch 4"]) -> 
 
 def to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrix."""
-    basis = torch.eye(3, dtype=quaternion.dtype, device=quaternion.device)
-    return torch.stack([rotate(quaternion, basis[i].expand_as(quaternion[..., 1:])) for i in range(3)], dim=-1)
+    w, x, y, z = quaternion.unbind(-1)
+    twice = 2.0 * quaternion[..., 1:]
+    x2, y2, z2 = twice.unbind(-1)
+    wx, wy, wz = (w[..., None] * twice).unbind(-1)
+    xx, xy, xz, yy, yz, zz = x * x2, x * y2, x * z2, y * y2, y * z2, z * z2
+    rows = (1.0 - (yy + zz), xy - wz, xz + wy, xy + wz, 1.0 - (xx + zz), yz - wx, xz - wy, yz + wx, 1.0 - (xx + yy))
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:

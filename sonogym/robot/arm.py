@@ -51,8 +51,8 @@ class Arm:
 
     ``model`` is the file's robot and ``flange`` the link that carries the ``tool``; ``flange_from_tool`` is the stated
     offset of the tool's frame; ``home`` [rad] the posture to fall back to; ``capsules`` enclose the links (float64 fit
-    of their collision shapes) and the tool. ``scan_at`` [m] is where in the base a scan is best reached (the file's, else
-    the tool's place at home); skin that is scanned off the flat should ``lean`` [rad] towards the base by so much.
+    of their collision shapes) and the tool. ``scan_at`` [m] is where in the base a scan is reached best (the file's,
+    else the tool's place at home); skin scanned off the flat should ``lean`` [rad] towards the base by so much.
     """
 
     name: str

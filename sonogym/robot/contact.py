@@ -17,8 +17,9 @@ from sonogym.anatomy.bone import column_above_bone
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose, grids
-from sonogym.robot.contact_force import rate_factor, tissue_under
+from sonogym.robot.contact_force import rate_factor
 from sonogym.ultrasound.contact import GAP_NONE, SOFTNESS, coupling_of
+from sonogym.ultrasound.pressure import spring_depth, spring_force
 from sonogym.ultrasound.transducer import Transducer
 
 LATERAL, ELEVATION = 7, 3  # points across the face; the bone is looked for along the middle row
@@ -110,14 +111,14 @@ class Contact:
         column = column + pressed  # bone below the undeformed skin
         touching = torch.sigmoid(depth / SOFTNESS)
         touched = touching.sum((1, 2))
-        tissue = tissue_under(self._face_area, column)
-        share = (touched.clamp_min(1e-6) / (LATERAL * ELEVATION)).rsqrt()[:, None, None] / self._face_area
-        pressure_scale = tissue.force * share  # F0(A_c) / A_c, F0 growing as the root of the area
+        spring = spring_depth(column)
+        area = self._area * touched
+        pressure_scale = (spring_force(area) / area.clamp_min(1e-9))[:, None, None]
         if factors.stiffness is not None:
             pressure_scale = pressure_scale * factors.stiffness[:, None, None]
-        elastic = pressure_scale * torch.expm1(pressed / tissue.depth)
+        elastic = pressure_scale * torch.expm1(pressed / spring)
         upright = self._direction[:, None, 2] * self._area  # the part of a point's area that pushes along z
-        slope = pressure_scale * torch.exp(pressed / tissue.depth) / tissue.depth * (depth > 0)
+        slope = pressure_scale * torch.exp(pressed / spring) / spring * (depth > 0)
         rest, stiffness = (elastic * upright).sum((1, 2)), (slope * upright).sum((1, 2))
         force_scale = (pressure_scale * upright * (depth > 0)).sum((1, 2))
         rate = rate_factor(None if velocity is None else velocity[:, 2], factors.loss, rest)
@@ -128,7 +129,7 @@ class Contact:
             indentation=centre,
             bone_depth=(touching.sum((1, 2)) / (touching / column).sum((1, 2))),
             stiffness=stiffness * rate,
-            contact_area=touched * self._area,
+            contact_area=area,
             peak_pressure=elastic.amax((1, 2)) * rate,
             coupled=coupling_of(depth, _gel(factors, depth)).mean((1, 2)),
             centre_of_pressure=self._centre(elastic * upright, rest),

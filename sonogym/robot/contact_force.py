@@ -9,11 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sonogym.errors import InvalidInputError, require_between
+from sonogym.ultrasound.pressure import spring_depth, spring_force
 
-REFERENCE_FORCE = 1.0  # N: F0 of the reference face (design)
-REFERENCE_AREA = 840e-6  # m^2: 60 x 14 mm
-SHALLOWEST, DEEPEST = 23e-3, 90e-3  # m: bone depths beyond which the tissue column grows no stiffer or softer (design)
-COLUMN_SHARE = 7.5  # bone depth over d0 (design)
 DAMPING = 10.0  # s/m: force grows by 1 % per mm/s of pressing (design)
 LOSS = 0.1  # share by which a slow press lies above the force at rest, and a slow release below (design)
 LOSS_SPEED = 5e-3  # m/s at which 3/4 of the slow loss is there: smooth, or a robot at rest would chatter (design)
@@ -33,8 +30,8 @@ def tissue_under(face_area: float, bone_depth: Float[Tensor, "*batch"]) -> Tissu
     Tissue without bone below has D infinite. Raises :class:`InvalidInputError` for an impossible area.
     """
     require_between("face_area", face_area, 1e-6, 0.05, "m^2", "mm^2?" if face_area > 0.05 else "")
-    depth = bone_depth.clamp(SHALLOWEST, DEEPEST) / COLUMN_SHARE
-    return Tissue(torch.full_like(depth, REFERENCE_FORCE * (face_area / REFERENCE_AREA) ** 0.5), depth)
+    depth = spring_depth(bone_depth)
+    return Tissue(spring_force(torch.full_like(depth, face_area)), depth)
 
 
 def contact_force(

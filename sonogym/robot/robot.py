@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,14 +44,19 @@ class RobotState:
     anatomy_index: Int[Tensor, " envs"]
 
 
+@runtime_checkable
 class Robot(Protocol):
-    """An arm for every environment. States are never changed in place.
+    """An arm for every environment. States are never changed in place."""
 
-    ``feels_wrench`` says whether :meth:`move` wants the load on the probe (else it is not worked out).
-    """
+    @property
+    def arm(self) -> Arm:
+        """The arm in every environment."""
+        ...
 
-    arm: Arm
-    feels_wrench: bool
+    @property
+    def feels_wrench(self) -> bool:
+        """Whether :meth:`move` wants the load on the probe; if not, it is not worked out."""
+        ...
 
     def start(self, base_from_probe: Pose, anatomy_index: Int[Tensor, " envs"]) -> RobotState:
         """Arms at rest with their probes at the poses; raises :class:`InvalidInputError` for one out of reach."""
@@ -127,6 +132,10 @@ class KinematicArm:
             reason=free,
             anatomy_index=anatomy_index,
         )
+
+    def reaches(self, base_from_probe: Pose) -> Bool[Tensor, " envs"]:
+        """Whether poses (envs,) are in reach."""
+        return solve(self.arm, self.known[self._nearest(base_from_probe)], base_from_probe, self.ik).reached
 
     def move(
         self, state: RobotState, base_from_probe: Pose, period: float, wrench: Float[Tensor, "envs 6"] | None = None

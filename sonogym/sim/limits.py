@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from sonogym.errors import InvalidInputError, MissingFileError, require_between, unknown_name
 from sonogym.resources import read_toml

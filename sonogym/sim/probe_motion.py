@@ -19,14 +19,20 @@ HIGHEST, DEEPEST = 0.05, 0.03  # m: how far a free probe may go off the skin and
 
 @dataclass(frozen=True)
 class Moved:
-    """Where probes were moved to, the direction [unit vector] in which they are pressed, and who was held back."""
+    """Where probes were moved to, who was held back, and the frame whose z they are pressed along."""
 
     pose: Pose
-    inward: Float[Tensor, "envs 3"]
     held_back: Bool[Tensor, " envs"]
+    upright: Pose
+
+    @property
+    def inward(self) -> Float[Tensor, "envs 3"]:
+        """Unit vector along which the probe is pressed."""
+        return axis_of(self.upright)
 
 
-Motion = Callable[[SurfaceMotion, Pose, Int[Tensor, " envs"], Tensor, float, Float[Tensor, "envs 1"]], Moved]
+Press = float | Float[Tensor, "envs 1"]
+Motion = Callable[[SurfaceMotion, Pose, Int[Tensor, " envs"], Tensor, float, Press], Moved]
 
 
 def surface(
@@ -35,11 +41,11 @@ def surface(
     anatomy_index: Int[Tensor, " envs"],
     command: Float[Tensor, "envs 3"],
     duration: float,
-    press: Float[Tensor, "envs 1"],
+    press: Press,
 ) -> Moved:
     """Lateral, elevation speed [m/s] and yaw rate [rad/s] on the skin, the normal kept, ``press`` [m] below it."""
     moved, held_back = motion.step(pose, anatomy_index, command, duration, press)
-    return Moved(moved, _axis(moved), held_back)
+    return Moved(moved, held_back, moved)
 
 
 def surface_tilt(
@@ -48,13 +54,13 @@ def surface_tilt(
     anatomy_index: Int[Tensor, " envs"],
     command: Float[Tensor, "envs 5"],
     duration: float,
-    press: Float[Tensor, "envs 1"],
+    press: Press,
 ) -> Moved:
     """As :func:`surface`, then rates [rad/s] about the probe's y (pitch) and x (roll), within MOST_TILT of the normal.
 
     pose = upright pose on the skin x exp(tilt): the tilt is read off the pose, turned and put back.
     """
-    axis = _axis(pose)
+    axis = axis_of(pose)
     _, normal = motion.distance_and_normal(pose.translation, anatomy_index)
     upright = Pose(so3.multiply(shortest_turn(axis, -normal), pose.quaternion), pose.translation)
     tilt = so3.log(so3.multiply(so3.conjugate(upright.quaternion), pose.quaternion))[:, :2]
@@ -62,7 +68,7 @@ def surface_tilt(
     tilt = tilt + duration * command[:, [4, 3]]
     tilt = tilt * (MOST_TILT / tilt.norm(dim=-1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
     turn = so3.exp(torch.cat((tilt, torch.zeros_like(tilt[:, :1])), dim=-1))
-    return Moved(Pose(so3.multiply(upright.quaternion, turn), upright.translation), _axis(upright), held_back)
+    return Moved(Pose(so3.multiply(upright.quaternion, turn), upright.translation), held_back, upright)
 
 
 def twist(
@@ -71,7 +77,7 @@ def twist(
     anatomy_index: Int[Tensor, " envs"],
     command: Float[Tensor, "envs 6"],
     duration: float,
-    press: Float[Tensor, "envs 1"],
+    press: Press,
 ) -> Moved:
     """Linear [m/s] and angular [rad/s] velocity in the probe frame; who would leave the workspace stands still.
 
@@ -79,15 +85,16 @@ def twist(
     """
     moved = pose @ Pose.exp(duration * command)
     distance, normal = motion.distance_and_normal(moved.translation, anatomy_index)
-    upright = -(normal * _axis(moved)).sum(-1) >= math.cos(2.0 * MOST_TILT)
-    free = motion.inside(moved.translation, anatomy_index) & (distance <= HIGHEST) & (distance >= -DEEPEST) & upright
+    upright = -(normal * axis_of(moved)).sum(-1) >= math.cos(2.0 * MOST_TILT)
+    below = moved.translation - distance[:, None] * normal
+    free = motion.inside(below, anatomy_index) & (distance <= HIGHEST) & (distance >= -DEEPEST) & upright
     kept = moved.where(free, pose)
-    return Moved(kept, _axis(kept), ~free)
+    return Moved(kept, ~free, kept)
 
 
 @dataclass(frozen=True)
 class Mode:
-    """An action mode: its motion, how many of its numbers are linear (first) and angular, and who sees to the force."""
+    """An action mode: its motion, what its numbers move, and whether the force is regulated for the agent."""
 
     move: Motion
     axes: tuple[str, ...]
@@ -106,7 +113,7 @@ MODES: Mapping[str, Mode] = {
 }
 
 
-def _axis(pose: Pose) -> Float[Tensor, "envs 3"]:
+def axis_of(pose: Pose) -> Float[Tensor, "envs 3"]:
     """The probe's z in the patient: third column of its rotation matrix."""
     w, x, y, z = pose.quaternion.unbind(-1)
     return torch.stack((2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)), dim=-1)

@@ -10,69 +10,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.robot.admittance import StopReason
-from sonogym.robot.contact import ContactReading
+from sonogym.robot.chain import Chain
 from sonogym.robot.robot import RobotState
 from sonogym.sim.limits import Limits
+from sonogym.sim.probe_motion import axis_of
+from sonogym.sim.state import SafetyState, SimState
 
-TERMS = ("force_warn", "force", "pressure", "speed", "workspace", "joint", "contact")
-COSTS = TERMS[1:]
 SHALLOW = 0.025  # m: bone this close under the skin of flank or belly counts as ribs (design)
-_LASTING = {"workspace": StopReason.WORKSPACE, "reach": StopReason.REACH, "contact": StopReason.CONTACT}
+_LASTING = (StopReason.WORKSPACE, StopReason.REACH, StopReason.CONTACT)
 _FACING = math.cos(math.radians(45.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SafetyState:
-    """Batch first. ``exceeded`` are the limits of :data:`TERMS` that are broken now, ``over`` [s] for how long each was
-    in this episode; ``lasting`` [s] how long border, reach and loss of contact have lasted without a break; ``region``
-    indexes REGIONS; ``stop`` holds a :class:`StopReason`.
-    """
-
-    exceeded: Bool[Tensor, "envs terms"]
-    over: Float[Tensor, "envs terms"]
-    lasting: Float[Tensor, "envs lasting"]
-    region: Int[Tensor, " envs"]
-    stop: Int[Tensor, " envs"]
-
-    @staticmethod
-    def fresh(envs: int) -> SafetyState:
-        """Nothing exceeded yet."""
-        none = torch.zeros(envs, dtype=torch.int64)
-        over = torch.zeros(envs, len(TERMS))
-        return SafetyState(
-            exceeded=over > 0, over=over, lasting=torch.zeros(envs, len(_LASTING)), region=none, stop=none
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Safety:
-    """The limits, and the joints [rad] within which no margin is missed (None: no arm)."""
+    """The limits, and the ``chain`` of the arm whose joints have them (None: no arm)."""
 
     limits: Limits
-    lower: Float[Tensor, " joints"] | None = None
-    upper: Float[Tensor, " joints"] | None = None
+    chain: Chain | None = None
 
-    def region(self, outward: Float[Tensor, "envs 3"], bone_depth: Float[Tensor, " envs"]) -> Int[Tensor, " envs"]:
-        """Index in REGIONS of skin that faces ``outward`` in the patient, with bone ``bone_depth`` [m] below."""
-        facing = outward[:, 1]
-        region = torch.where(facing > _FACING, 2, torch.where(facing < -_FACING, 0, 1))
-        return torch.where((region > 0) & (bone_depth < SHALLOW), 3, region)
-
-    def judge(
-        self,
-        before: SafetyState,
-        period: float,
-        speed: Float[Tensor, " envs"],
-        held_back: Bool[Tensor, " envs"],
-        region: Int[Tensor, " envs"],
-        touch: ContactReading | None,
-        robot: RobotState | None,
-        controller: Int[Tensor, " envs"] | None,
-    ) -> SafetyState:
-        """The state after ``period`` [s]; ``controller`` is the stop of the force control. A stop stays."""
+    def judge(self, before: SafetyState, after: SimState, period: float, speed: Float[Tensor, " envs"]) -> SafetyState:
+        """The state after a step of ``period`` [s] at ``speed`` [m/s] that led to ``after``. A stop stays."""
+        touch, robot, held_back = after.touch, after.robot, after.held_back
         limits, never = self.limits, torch.zeros_like(held_back)
-        scale = torch.tensor(limits.regions, dtype=speed.dtype)[region]
-        force, pressure = (never * scale,) * 2 if touch is None else (touch.force / scale, touch.peak_pressure / scale)
+        region = before.region if touch is None else region_of(-axis_of(after.patient_from_probe), touch.bone_depth)
+        scale = torch.tensor(limits.regions)[region]
+        force, pressure = (speed * 0.0,) * 2 if touch is None else (touch.force / scale, touch.peak_pressure / scale)
         lost = never if touch is None else (touch.coupled < limits.contact_coupled) & (speed > limits.contact_speed)
         blocked = never if robot is None else robot.blocked
         exceeded = torch.stack(
@@ -92,9 +54,11 @@ class Safety:
             (StopReason.SPEED, speed > limits.speed_stop),
             (StopReason.PRESSURE, pressure > limits.pressure_stop),
             (StopReason.FORCE, force > limits.force_stop),
-            *zip(_LASTING.values(), (lasting > self._patience()).unbind(-1), strict=True),
+            *zip(_LASTING, (lasting > self._patience()).unbind(-1), strict=True),
         )
-        stop = before.stop if controller is None else torch.where(before.stop > 0, before.stop, controller)
+        stop = before.stop
+        if after.press is not None:
+            stop = torch.where(stop == StopReason.NONE, after.press.stop, stop)
         for reason, violated in broken:
             stop = torch.where((stop == StopReason.NONE) & violated, int(reason), stop)
         return SafetyState(
@@ -106,7 +70,14 @@ class Safety:
         return torch.tensor([limits.workspace_stop, limits.reach_stop, limits.contact_stop])
 
     def _at_limit(self, robot: RobotState | None, never: Bool[Tensor, " envs"]) -> Bool[Tensor, " envs"]:
-        if robot is None or self.lower is None or self.upper is None:
+        if robot is None or self.chain is None:
             return never
         margin, q = self.limits.joint_margin, robot.joint_position
-        return ((q < self.lower + margin) | (q > self.upper - margin)).any(-1)
+        return ((q < self.chain.lower + margin) | (q > self.chain.upper - margin)).any(-1)
+
+
+def region_of(outward: Float[Tensor, "envs 3"], bone_depth: Float[Tensor, " envs"]) -> Int[Tensor, " envs"]:
+    """Index in REGIONS of skin that faces ``outward`` in the patient, with bone ``bone_depth`` [m] below."""
+    facing = outward[:, 1]
+    region = torch.where(facing > _FACING, 2, torch.where(facing < -_FACING, 0, 1))
+    return torch.where((region > 0) & (bone_depth < SHALLOW), 3, region)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sonogym.errors import InvalidInputError
 from sonogym.ultrasound.acoustics import INTERFACE_LEVEL, Acoustics, interface_table, shadow_table, step_table
+from sonogym.ultrasound.deformation import bulge_table
 from sonogym.ultrasound.downshift import centre_frequency, level_gain
 from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.long_paths import LongPaths, long_paths
@@ -22,6 +23,7 @@ from sonogym.ultrasound.psf import axial_width, elevation_width, lateral_width
 from sonogym.ultrasound.speckle import linear_correlation, nearest_correlation
 from sonogym.ultrasound.texture import texture_gain
 from sonogym.ultrasound.transducer import SPEED_OF_SOUND, Transducer, sample_ranges
+from sonogym.ultrasound.veins import strip_stress
 from sonogym.ultrasound.voxel_word import TEXTURE_LEVELS
 
 NOISE_LEVEL = 10.0 ** (-76.0 / 20.0)  # receiver noise relative to unattenuated liver (design)
@@ -40,10 +42,12 @@ class BeamTables:
     resolution cell occupies, ``scatterers`` how many there are (None: all points scatter); ``splat``
     (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius``
     int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
-    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m]; ``plane`` (planes, 2):
-    weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
-    downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
+    ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m],
+    ``bulge`` their :func:`bulge_table` (no rows where nothing is pressed or the image plane is the only one) and
+    ``curvature`` of a convex face [1/m] for compressed tissue, ``stress`` of :func:`strip_stress`; ``plane``
+    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair``
+    :func:`interface_table`; ``shadow`` :func:`shadow_table`; ``texture`` (levels,); ``reference`` the
+    envelope shown as white; ``gain`` (samples,) that downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -61,6 +65,9 @@ class BeamTables:
     penumbra: Float[Tensor, "samples penumbra_taps"]
     penumbra_radius: Int[Tensor, " samples"]
     elevation: Float[Tensor, "planes samples"]
+    bulge: Float[Tensor, "planes rows nodes 2"]
+    curvature: float
+    stress: Float[Tensor, " samples"]
     plane: Float[Tensor, "planes 2"]
     tissue: Float[Tensor, "tissues 3"]
     pair: Float[Tensor, "tissues tissues 7"]
@@ -125,6 +132,9 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         penumbra=penumbra,
         penumbra_radius=penumbra_radius,
         elevation=elevation,
+        bulge=bulge_table(transducer.height, elevation if _squeezes(transducer, config) else elevation[:, :0]),
+        stress=strip_stress(ranges, transducer.height),
+        curvature=1.0 / transducer.radius if transducer.kind == "convex" else 0.0,
         plane=plane,
         tissue=tissue,
         pair=pair,
@@ -135,6 +145,11 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         gain=gain,
         refraction=config.refraction,
     )
+
+
+def _squeezes(transducer: Transducer, config: RenderConfig) -> bool:
+    """Whether a frame has planes into which tissue is pushed aside."""
+    return config.planes > 1 and config.contact and not transducer.inserted
 
 
 def axial_power(tables: BeamTables, cosines: Float[Tensor, "*lines 3"]) -> Float[Tensor, "*lines"]:

@@ -26,18 +26,20 @@ class Press:
     """How the face presses on each line, all (envs, lines).
 
     ``indentation`` A [m] along the line; ``column`` D - A [m]: tissue left between the face and what supports it;
-    ``coupling`` the two-way amplitude that passes into the body.
+    ``bone`` tissue left above bone, at most 90 mm; ``coupling`` the two-way amplitude that passes into the body.
     """
 
     indentation: Float[Tensor, "envs lines"]
     column: Float[Tensor, "envs lines"]
+    bone: Float[Tensor, "envs lines"]
     coupling: Float[Tensor, "envs lines"]
 
 
-def free(envs: int, lines: int, device: torch.device) -> Press:
+def free(origin: Float[Tensor, "envs lines 3"]) -> Press:
     """No skin: nothing is pressed and every line is coupled."""
-    zero = torch.zeros(envs, lines, device=device)
-    return Press(indentation=zero, column=torch.full_like(zero, SUPPORT), coupling=torch.ones_like(zero))
+    zero = torch.zeros(origin.shape[:2], device=origin.device)
+    far = torch.full_like(zero, SUPPORT)
+    return Press(indentation=zero, column=far, bone=far, coupling=torch.ones_like(zero))
 
 
 def face_contact(
@@ -59,9 +61,15 @@ def face_contact(
     behind = skin.trilinear(origin - lever[..., None] * direction, index)
     cosine = ((behind + depth) / lever).clamp(_STEEPEST, 1.0)
     indentation = (rounded(depth) / cosine).clamp_max(0.5 * SUPPORT)
-    column = torch.minimum(_bone_column(bone, index, origin, direction), SUPPORT - indentation).clamp_min(THINNEST)
+    above_bone = _bone_column(bone, index, origin, direction)
+    column = torch.minimum(above_bone, SUPPORT - indentation).clamp_min(THINNEST)
     thickest = depth.new_tensor(GAP_NONE) if gel is None else gel.to(depth)[:, None]
-    return Press(indentation=torch.minimum(indentation, column), column=column, coupling=coupling_of(depth, thickest))
+    return Press(
+        indentation=torch.minimum(indentation, column),
+        column=column,
+        bone=above_bone,
+        coupling=coupling_of(depth, thickest),
+    )
 
 
 def rounded(depth: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -127,7 +127,8 @@ class RenderParams:
     attenuation, ``clutter`` [dB re liver] is the haze at the probe's face, ``scatterers`` the number a resolution cell
     holds in place of :attr:`RenderConfig.scatterers` (more than the lattice has points are fully developed speckle),
     ``variant`` the beam used (see :class:`RenderConfig`; None: the first), ``breathing`` how far the patient has
-    breathed in, in full quiet breaths (see :mod:`sonogym.anatomy.breathing`).
+    breathed in, in full quiet breaths (see :mod:`sonogym.anatomy.breathing`), ``venous_pressure`` [Pa] what holds veins
+    open under the probe (see :mod:`sonogym.ultrasound.veins`; None: 10 mmHg).
     """
 
     gain: Float[Tensor, " envs"]
@@ -141,6 +142,7 @@ class RenderParams:
     scatterers: Float[Tensor, " envs"] | None = None
     variant: Int[Tensor, " envs"] | None = None
     breathing: Float[Tensor, " envs"] | None = None
+    venous_pressure: Float[Tensor, " envs"] | None = None
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -173,6 +175,8 @@ class RenderParams:
             )
         if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
             raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
+        if self.venous_pressure is not None and not bool((self.venous_pressure > 0).all()):
+            raise InvalidInputError(f"venous_pressure must be > 0 Pa, got {self.venous_pressure.tolist()}")
         if self.breathing is not None and not bool((self.breathing.abs() <= DEEPEST_BREATH).all()):
             raise InvalidInputError(
                 f"breathing must be in [-{DEEPEST_BREATH:g}, {DEEPEST_BREATH:g}] full quiet breaths, got "

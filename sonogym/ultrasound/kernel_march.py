@@ -1,326 +1,249 @@
-"""Fused CPU path, part 1: sound down the scan lines of one environment, row by row (see ``reference.march``)."""
+"""Fused CPU path: sound down the scan lines of one environment, a block of rows at a time (see ``propagation.Plane``).
+
+Each block goes through stages: walk to every sample and read its voxel, meet the interfaces between the samples, let
+the sound pass, scatter. Lines that refraction or breathing bends need blocks of one row: they turn before the next.
+"""
 
 # numba infers the types of compiled functions, and ships none of its own
-# mypy: disable-error-code="no-untyped-def,attr-defined"
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
-import math
-
-import numba
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
-from sonogym.ultrasound.kernel_speckle import (
-    FAST,
-    add_noise,
-    echo_word,
-    hash_scatterers,
-    imaginary_part,
-    real_part,
-    scatter_row,
+from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.kernel_contact import close_veins, crowded, stretched, undeform, undeform_beside
+from sonogym.ultrasound.kernel_focus import blur, mirror
+from sonogym.ultrasound.kernel_interfaces import (
+    ABOVE,
+    ALONG,
+    FLAT2,
+    IMAGINARY,
+    LATERAL,
+    LINE,
+    LOST,
+    NORMAL_A,
+    NORMAL_B,
+    NORMAL_C,
+    PLACE,
+    REAL,
+    ROW,
+    SHEAR,
+    meet,
+    put_pulses,
 )  # fmt: skip
-from sonogym.ultrasound.propagation import FLAT
-from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT, TEXTURE_SHIFT
+from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
+from sonogym.ultrasound.kernel_speckle import add_scatter
+from sonogym.ultrasound.propagation import FLOOR as _PROPAGATION_FLOOR
+from sonogym.ultrasound.voxel_word import TEXTURE_SHIFT
 
-FLOOR = np.float32(1e-12)  # transmission below this is shadow; denormal numbers would be 50-100 times slower
-ROWS = 15  # line-long scratch rows that the march needs
-GAS_ROW, GAS_STRENGTH, GAS_PLACE = 12, 13, 14  # of these: first gas of each line (see ``long_paths.GasSurface``)
+FLOOR = np.float32(_PROPAGATION_FLOOR)
+# rows of ``state``, what each line carries down: depth and the length of its next step [m], 1 / support of the
+# compression, transmission so far and that of the next step, amplitude of its tissue's scatter; row, strength and place
+# of the first gas (see ``long_paths.GasSurface``)
+DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE, STATES = range(10)
+_NEXT = np.uintp(1)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
-_ORDER_SHIFT, _ORDER_MASK = np.uint32(ORDER_SHIFT), np.uint32(ORDER_MASK)
-_SHARP_SHIFT, _SHARP_MASK = np.uint32(SHARP_SHIFT), np.uint32(SHARP_MASK)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
-_FLAT2 = np.float32(FLAT**2)
-_SHIFT = np.float32(1e-3)  # m: furthest an interface is moved from the middle of the step
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 
 
-@numba.njit(inline="always")
-def _clamped(value, count):
-    """Whole voxel index at or below ``value`` that leaves room for its upper neighbour, and the remainder in [0, 1]."""
-    value = min(max(value, _0), np.float32(count - 1))
-    base = min(np.int64(value), max(count - 2, 0))
-    return base, value - np.float32(base)
+@inlined
+def _nearest(value, top):
+    """Index of the voxel nearest to a coordinate, held at the border."""
+    return np.int32(min(max(value, _0), top) + _HALF)
 
 
-@numba.njit(inline="always")
-def _slopes(near, far, u, v, w):
-    """Value and gradient of a trilinear cell from its corners (b, c) = 00, 10, 01, 11 at both ends of axis a."""
-    n0, n1, n2, n3 = near
-    d0, d1, d2, d3 = far[0] - n0, far[1] - n1, far[2] - n2, far[3] - n3
-    a0, a1, a2, a3 = n0 + u * d0, n1 + u * d1, n2 + u * d2, n3 + u * d3
-    low, high = d0 + v * (d1 - d0), d2 + v * (d3 - d2)
-    below, above = a0 + v * (a1 - a0), a2 + v * (a3 - a2)
-    ga = low + w * (high - low)
-    gb = (a1 - a0) + w * ((a3 - a2) - (a1 - a0))
-    return below + w * (above - below), ga, gb, above - below
+@compiled
+def _begin(rays, step, tissue, work):
+    """Set the state at the face; says whether any line is pressed."""
+    state, place, word, gain, crowding = work.state, work.place, work.word, work.gain, _0
+    for line in range(place.shape[1]):
+        state[DEPTH, line] = _HALF * step
+        state[INVERSE, line] = _1 / rays.column[line]
+        state[PASSED, line], state[GAS_STRENGTH, line] = rays.coupling[line], _0
+        state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
+        place[0, line] = -rays.indentation[line] - _HALF * step
+        word[0, line] = GEL
+        crowding = max(crowding, rays.crowding[line])
+    for row in range(gain.shape[0]):
+        for line in range(gain.shape[1]):
+            gain[row, line] = rays.scale[line]
+    return crowding > _0
 
 
-@numba.njit(inline="always")
-def _order(word):
-    return np.float32(np.int32((word >> _ORDER_SHIFT) & _ORDER_MASK))
-
-
-@numba.njit(inline="always")
-def _sharp(word):
-    return np.float32(np.int32((word >> _SHARP_SHIFT) & _SHARP_MASK))
-
-
-@numba.njit(inline="always")
-def _corners(voxels, shape, stride, a, b, c):
-    """Voxels around a point in voxel units, those near and those far along the first axis, and where it lies within."""
-    i, u = _clamped(a, shape[0])
-    j, v = _clamped(b, shape[1])
-    k, w = _clamped(c, shape[2])
+@compiled
+def _locate(place, across, beside, index, rays, out, grid):
+    """Nearest voxel of one row of samples; ``out`` [m] of the image plane, or ``across`` if that is ``beside`` it."""
+    origin, direction, shape, stride = rays.origin, rays.direction, grid.shape, grid.stride
+    ea, eb, ec = rays.elevation[0], rays.elevation[1], rays.elevation[2]
+    top_a, top_b, top_c = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     p, q, r = stride[0], stride[1], stride[2]
-    at = i * p + j * q + k * r
-    n0, n1, n2, n3 = voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r]
-    at += p
-    f0, f1, f2, f3 = voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r]
-    return (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w
+    for line in range(place.shape[0]):
+        x, y = place[line], across[line] if beside else out
+        i = _nearest(origin[0, line] + direction[0, line] * x + ea * y, top_a)
+        j = _nearest(origin[1, line] + direction[1, line] * x + eb * y, top_b)
+        m = _nearest(origin[2, line] + direction[2, line] * x + ec * y, top_c)
+        index[line] = np.uint32(np.int32(i * p) + np.int32(j * q) + np.int32(m * r))
 
 
-@numba.njit(inline="always")
-def _normal(voxels, shape, stride, a, b, c):
-    """Gradient of the order map at a point in voxel units."""
-    (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w = _corners(voxels, shape, stride, a, b, c)
-    _, ga, gb, gc = _slopes(
-        (_order(n0), _order(n1), _order(n2), _order(n3)), (_order(f0), _order(f1), _order(f2), _order(f3)), u, v, w
-    )
-    return ga, gb, gc
+@compiled
+def _read(word, voxels, index):
+    for line in range(word.shape[0]):
+        word[line] = voxels[index[line]]
 
 
-@numba.njit(inline="always")
-def _place(voxels, shape, stride, a, b, c):
-    """Value and gradient of the sharp map at a point in voxel units."""
-    (n0, n1, n2, n3), (f0, f1, f2, f3), u, v, w = _corners(voxels, shape, stride, a, b, c)
-    return _slopes(
-        (_sharp(n0), _sharp(n1), _sharp(n2), _sharp(n3)), (_sharp(f0), _sharp(f1), _sharp(f2), _sharp(f3)), u, v, w
-    )
-
-
-@numba.njit(inline="always")
-def _exp(x):
-    """exp(x) of x <= 0 to 1e-4: 1 / (e^(-x/16))^16 by its series, a fifth of the library's time."""
-    t = x * np.float32(-1 / 16)
-    root = _1 + t * (_1 + t * (_HALF + t * (np.float32(1 / 6) + t * np.float32(1 / 24))))
-    root *= root
-    root *= root
-    root *= root
-    return _1 / (root * root)
-
-
-@numba.njit(inline="always")
-def _echo(cosine, pair, i, j):
-    """(reflection that casts the shadow, specular echo, diffuse echo) of an interface met at ``cosine``."""
-    sine2 = pair[i, j, 2] * pair[i, j, 2] * (_1 - cosine * cosine)
-    z1, z2 = pair[i, j, 0] * math.sqrt(max(_1 - sine2, _0)), pair[i, j, 1] * cosine
-    reflection = abs((z2 - z1) / (z2 + z1)) if sine2 < _1 else _1
-    x = _1 - cosine  # arccos(1 - x)^2 = 2x + x^2/3 + 4x^3/45 + x^4/35 + ...
-    angle2 = x * (_2 + x * (np.float32(1 / 3) + x * (np.float32(4 / 45) + x * np.float32(1 / 35))))
-    strength = reflection + pair[i, j, 3]
-    return min(reflection, pair[i, j, 7]), strength * _exp(angle2 * pair[i, j, 4]), cosine * pair[i, j, 5]
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def put_pulse(place, line, real, imaginary, splat, echoes):
-    """Add a pulse centred at the fractional row ``place``."""
-    centre = np.int64(math.floor(place + _HALF))
-    fraction = place - np.float32(centre)
-    pulse = np.uintp((fraction + _HALF) * np.float32(splat.shape[0] - 1) + _HALF)
-    first = centre - (splat.shape[1] >> 1)
-    for tap in range(max(-first, 0), min(splat.shape[1], echoes.shape[1] - first)):
-        row, height = np.uintp(first + tap), splat[pulse, np.uintp(tap)]
-        echoes[0, row, line] += height * real
-        echoes[1, row, line] += height * imaginary
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _changes(changed, word, before):
-    """Lines whose label differs from the one before are listed in ``changed``; returns how many."""
+@compiled
+def _changes(lines, word, before):
+    """List the ``lines`` whose label is not the one before; returns how many."""
     count = 0
     for line in range(word.shape[0]):
-        changed[count] = np.uint32(line)
-        count += (word[line] & _255) != before[line]
+        lines[count] = line
+        count += ((word[line] ^ before[line]) & _255) != 0
     return count
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _interfaces(
-    k, lines, word, before, grid, rays, offset, place, material, scatterers, pair, splat, weight, passed, echoes, rows,
-    refracts,
+@compiled
+def _walk(
+    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, state
 ):  # fmt: skip
-    """Echoes of the ``lines`` whose label changes between rows k - 1 and k, and what they let through: 1 - R^2."""
-    voxels, shape, stride = grid
-    origin, direction = rays
-    for line in lines:
-        label, last = word[line] & _255, before[line]
-        advance, middle = place[line] - material[line], _HALF * (place[line] + material[line])
-        da, db, dc = direction[0, line], direction[1, line], direction[2, line]
-        a = origin[0, line] + da * middle + offset[0]
-        b = origin[1, line] + db * middle + offset[1]
-        c = origin[2, line] + dc * middle + offset[2]
-        value, sa, sb, sc = _place(voxels, shape, stride, a, b, c)
-        slope, length2 = sa * da + sb * db + sc * dc, da * da + db * db + dc * dc
-        limit = max(_SHIFT, _HALF * advance)
-        shift = _0
-        if slope * slope > _FLAT2 * length2:
-            shift = min(max((pair[last, label, 6] - value) / slope, -limit), limit)
-        ga, gb, gc = _normal(voxels, shape, stride, a + da * shift, b + db * shift, c + dc * shift)
-        rise2, cosine = ga * ga + gb * gb + gc * gc, _1
-        if rise2 > _FLAT2:
-            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(rise2 * length2), _1)
-        row = max(np.float32(k) - _HALF + shift / advance, -_HALF)
-        reflection, specular, diffuse = _echo(cosine, pair, last, label)
-        ones, amplitude = echo_word(a, b, c, scatterers), passed[line] * weight
-        real, imaginary = amplitude * (specular + diffuse * real_part(ones)), amplitude * diffuse * imaginary_part(ones)
-        put_pulse(row, line, real, imaginary, splat, echoes)
-        if label in (_AIR, _LUNG) and rows[GAS_STRENGTH, line] == _0:
-            rows[GAS_ROW, line], rows[GAS_PLACE, line] = np.float32(k), place[line]
-            rows[GAS_STRENGTH, line] = passed[line] * reflection
-        if refracts and rise2 > _FLAT2 and rows[GAS_STRENGTH, line] == _0:
-            bend_line(line, rays, middle + shift, (ga, gb, gc), pair[last, label, 2])
-        passed[line] *= _1 - reflection * reflection
-        before[line] = label
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def blur(target, padded, taps, radius):
-    """target = symmetric blur across lines of what lies in padded[radius : radius + lines] and beyond."""
-    lines = target.shape[0]
-    centre, tap = padded[radius : radius + lines], taps[0]
-    for line in range(lines):
-        target[line] = tap * centre[line]
-    for i in range(1, radius + 1):
-        left, right, tap = padded[radius - i : radius - i + lines], padded[radius + i : radius + i + lines], taps[i]
-        for line in range(lines):
-            target[line] += tap * (left[line] + right[line])
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _soften(shade, padded, taps, radius):
-    """Shadows of one row blurred across lines, mirrored at the edges."""
-    lines = shade.shape[0]
-    centre = padded[radius : radius + lines]
-    for line in range(lines):
-        centre[line] = shade[line]
-    for i in range(radius):
-        padded[radius - 1 - i] = centre[min(i, lines - 1)]
-        padded[radius + lines + i] = centre[max(lines - 1 - i, 0)]
-    blur(shade, padded, taps, radius)
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _material(place, depth, indentation, inverse):
-    """Depth in the undeformed tissue: r - A S(t)."""
-    for line in range(place.shape[0]):
-        t = min(depth[line] * inverse[line], _1)
-        place[line] = depth[line] - indentation[line] * (_1 - t * t * (_3 - _2 * t))
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _crowd(gain, scale, crowding, depth, inverse):
-    """Scale of scatter where the tissue is compressed: dZ/dz - 1 goes as t (1 - t)."""
-    for line in range(gain.shape[0]):
-        t = min(depth[line] * inverse[line], _1)
-        gain[line] = scale[line] * math.sqrt(_1 + crowding[line] * t * (_1 - t))
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def along(target, origin, direction, place, offset):
-    """Points at ``place`` [m] along the lines, one coordinate in voxels."""
-    for line in range(target.shape[0]):
-        target[line] = origin[line] + direction[line] * place[line] + offset
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _gather(words, voxels, shape, stride, a, b, c):
-    """The voxel nearest to each point, held at the border."""
-    ta, tb, tc = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
-    sa, sb, sc = np.int32(stride[0]), np.int32(stride[1]), np.int32(stride[2])
-    for line in range(words.shape[0]):
-        i = np.int32(min(max(a[line], _0), ta) + _HALF)
-        j = np.int32(min(max(b[line], _0), tb) + _HALF)
-        m = np.int32(min(max(c[line], _0), tc) + _HALF)
-        words[line] = np.uint32(np.int32(i * sa) + np.int32(j * sb) + np.int32(m * sc))
-    for line in range(words.shape[0]):
-        words[line] = voxels[words[line]]
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _advance(words, tissue, texture, amplitude, shade, passed, depth):
-    """Scatter amplitude and transmission at this sample; transmission and depth at the next."""
-    for line in range(words.shape[0]):
-        word = words[line]
-        label = word & _255
-        amplitude[line] = tissue[label, 0] * texture[word >> _TEXTURE_SHIFT]
-        shade[line] = passed[line]
-        passed[line] = max(passed[line] * tissue[label, 1], FLOOR)
-        depth[line] += tissue[label, 2]
-
-
-@numba.njit(fastmath=FAST, error_model="numpy")
-def march(
-    grid, geometry, scatterers, noise_seed, tables, plane, scatter, echoes, rows, words, keep, labels, transmission,
-    refracts,
-):  # fmt: skip
-    """Fill ``scatter`` and ``echoes`` (2, samples, lines) with one elevation plane; planes after the first are added.
-
-    ``grid``: voxels, shape, stride; ``geometry``: origin, direction, elevation, indentation, column, coupling, scale,
-    crowding, turn, knot; ``scatterers``: primes, cells, seed; ``plane``: number, offsets, weights; ``tables``: as
-    unpacked below. With ``refracts`` or knots the lines of ``geometry`` are bent in place.
-    """
-    voxels, shape, stride = grid
-    origin, direction, elevation, indentation, column, coupling, scale, crowding, turn, knot = geometry
-    primes, cells, seed = scatterers
-    step, row_scale, splat, penumbra, penumbra_radius, tissue, pair, texture, occupied = tables
-    number, plane_offset, plane_weight = plane
-    rays = (origin, direction)
-    samples, lines = scatter.shape[1], scatter.shape[2]
-    a, b, c, depth, material = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines], rows[4, :lines]
-    passed, amplitude, shade, inverse, place, gain = (
-        rows[5, :lines], rows[6, :lines], rows[7, :lines], rows[8, :lines], rows[9, :lines], rows[11, :lines],
-    )  # fmt: skip
-    word, near, far, before = words[0], words[1], words[2], words[3]
-    offset, pressed = np.zeros(3, np.float32), crowding.max() > _0
-    for line in range(lines):
-        depth[line] = _HALF * step
-        material[line] = -indentation[line] - _HALF * step
-        inverse[line] = _1 / column[line]
-        passed[line], gain[line] = coupling[line], scale[line]
-        before[line] = GEL
-        rows[GAS_STRENGTH, line] = _0
-    for k in range(samples):
-        for axis in range(3):
-            offset[axis] = elevation[axis] * plane_offset[k]
-        _material(place, depth, indentation, inverse)
+    """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
+    length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
+    for row in range(count):
+        if plane.beside:
+            bulge = plane.bulge[first + row]
+            undeform_beside(place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge)
+        else:
+            undeform(place[row + 1], depth, rays.indentation, inverse)
+        turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
+        _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
+        _read(word[row + 1], grid.voxels, index)
+        close_veins(word[row + 1], rays.closed[first + row])
+        before = changes
+        changes += _changes(found[LINE, changes:], word[row + 1], word[row])
+        for i in range(before, changes):
+            changed, at = np.uintp(found[LINE, i]), np.uintp(i)
+            found[ROW, i] = row
+            length[changed] = tissue[word[row + 1, changed] & _255, 2]
+            if pressed:
+                lean, taper = rays.slopes[0, changed], rays.slopes[1, changed]
+                met[ALONG + at], met[SHEAR + at], met[LATERAL + at], met[ABOVE + at] = stretched(
+                    depth[changed], rays.indentation[changed], inverse[changed], lean, taper, curvature
+                )
         if pressed:
-            _crowd(gain, scale, crowding, depth, inverse)
-        if knot.shape[0]:
-            turn_lines(rays, turn, knot, material, place, rows[GAS_STRENGTH])
-        along(a, origin[0], direction[0], place, offset[0])
-        along(b, origin[1], direction[1], place, offset[1])
-        along(c, origin[2], direction[2], place, offset[2])
-        _gather(word, voxels, shape, stride, a, b, c)
-        count = _changes(far, word, before)
-        _interfaces(
-            k, far[:count], word, before, grid, rays, offset, place, material, scatterers, pair, splat, plane_weight[0],
-            passed, echoes, rows, refracts,
+            for line in range(length.shape[0]):
+                gain[row, line] = crowded(rays.scale[line], rays.crowding[line], depth[line], inverse[line])
+        for line in range(length.shape[0]):
+            depth[line] += length[line]
+    return changes
+
+
+@inlined
+def _cross(n, first, weight, tissue, place, word, found, met, state):
+    """One interface: its echo at the transmission that it is met with, and what it lets through, 1 - R^2."""
+    i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n]) + _NEXT
+    label, passed, lost = word[row, line] & _255, state[PASSED, line], met[LOST + i]
+    met[REAL + i] *= passed * weight
+    met[IMAGINARY + i] *= passed * weight
+    if label in (_AIR, _LUNG) and state[GAS_STRENGTH, line] == _0:
+        state[GAS_ROW, line], state[GAS_PLACE, line] = np.float32(first + found[ROW, n]), place[row, line]
+        state[GAS_STRENGTH, line] = passed * lost
+    state[PASSED, line] = passed * (_1 - lost * lost)
+    state[SCATTER, line], state[KEPT, line] = tissue[label, 0], tissue[label, 1]
+
+
+@compiled
+def _step(shade, strength, passed, kept, scatter):
+    """Transmission and scatter amplitude at one row of samples; transmission at the next."""
+    for line in range(passed.shape[0]):
+        strength[line] = scatter[line]
+        shade[line] = passed[line]
+        passed[line] = max(passed[line] * kept[line], FLOOR)
+
+
+@compiled
+def _pass(first, count, changes, weight, tissue, place, word, found, met, state, shade, strength):
+    """Transmission at every sample of a block, and the scatter amplitude of its tissue."""
+    lines, n = strength.shape[1], 0
+    margin = (shade.shape[1] - lines) // 2
+    for row in range(count):
+        while n < changes and found[ROW, n] == row:
+            _cross(n, first, weight, tissue, place, word, found, met, state)
+            n += 1
+        _step(shade[row, margin : margin + lines], strength[row], state[PASSED], state[KEPT], state[SCATTER])
+
+
+@compiled
+def _scale(strength, level, texture, word, gain, soft):
+    for line in range(strength.shape[0]):
+        strength[line] *= level * texture[word[line] >> _TEXTURE_SHIFT] * gain[line] * soft[line]
+
+
+@compiled
+def _shade(first, count, tables, weight, word, gain, shade, soft, strength):
+    """Strength of the scatterers: tissue, texture, gain, and transmission blurred across lines."""
+    lines = strength.shape[1]
+    for row in range(count):
+        k = first + row
+        mirror(shade[row], lines, tables.penumbra_radius[k])
+        blur(soft, shade[row], tables.penumbra[k], tables.penumbra_radius[k])
+        level = tables.row[k, 0] * weight
+        _scale(strength[row], level, tables.texture, word[row + 1], gain[row], soft)
+
+
+@compiled
+def _bend(count, rays, pair, work):
+    """Refraction at the interfaces found, but for lines that have met gas: only its tail follows."""
+    met = work.met
+    for n in range(count):
+        line, row = np.uintp(work.found[LINE, n]), np.uintp(work.found[ROW, n])
+        i = np.uintp(n)
+        a, b, c = met[NORMAL_A + i], met[NORMAL_B + i], met[NORMAL_C + i]
+        if a * a + b * b + c * c > FLAT2 and work.state[GAS_STRENGTH, line] == _0:
+            last, label = work.word[row, line] & _255, work.word[row + _NEXT, line] & _255
+            bend_line(line, rays, met[PLACE + i], (a, b, c), pair[last, label, 2])
+
+
+@compiled
+def _keep(first, count, work, labels, transmission):
+    """Labels and transmission of a block for the user."""
+    margin = (work.shade.shape[1] - work.strength.shape[1]) // 2
+    for row in range(count):
+        for line in range(work.strength.shape[1]):
+            labels[first + row, line] = np.uint8(work.word[row + 1, line] & _255)
+            transmission[first + row, line] = work.shade[row, margin + line]
+
+
+@compiled
+def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
+    """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
+
+    Lines that refraction or breathing bends are bent in place.
+    """
+    samples = tables.row.shape[0]
+    rows = 1 if tables.refracts or rays.knot.shape[0] else work.strength.shape[0]
+    pressed = _begin(rays, tables.step, tissue, work)
+    for first in range(0, samples, rows):
+        count = min(rows, samples - first)
+        changes = _walk(
+            first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
+            work.gain, work.found, work.met, work.index, work.state,
         )  # fmt: skip
-        for line in range(lines):
-            material[line] = place[line]
-        _advance(word, tissue, texture, amplitude, shade, passed, depth)
-        if keep:
-            for line in range(lines):
-                labels[k, line] = np.uint8(word[line] & _255)
-                transmission[k, line] = shade[line]
-        if penumbra_radius[k] > 0:
-            _soften(shade, rows[10], penumbra[k], penumbra_radius[k])
-        level = row_scale[k, 0] * plane_weight[1]
-        for line in range(lines):
-            amplitude[line] *= level * gain[line] * shade[line]
-        hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied)
-        scatter_row(scatter[0, k], scatter[1, k], near, far, a, cells, amplitude, number > 0)
-        if number == 0:
-            add_noise(scatter[0, k], scatter[1, k], near, np.uint32(k * lines), row_scale[k, 2], noise_seed)
+        meet(
+            changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,
+            work.found, work.corner, work.met,
+        )  # fmt: skip
+        _pass(
+            first, count, changes, plane.weight[0], tissue, work.place, work.word, work.found, work.met, work.state,
+            work.shade, work.strength,
+        )  # fmt: skip
+        put_pulses(changes, work.found, work.met, tables.splat, work.echoes)
+        if tables.refracts:
+            _bend(changes, rays, tables.pair, work)
+        if labels.shape[0]:
+            _keep(first, count, work, labels, transmission)
+        _shade(first, count, tables, plane.weight[1], work.word, work.gain, work.shade, work.soft, work.strength)
+        add_scatter(first, count, work.place, work.across, work.strength, rays, plane, scatterers, scatter)
+        for line in range(work.place.shape[1]):
+            work.place[0, line], work.word[0, line] = work.place[count, line], work.word[count, line]

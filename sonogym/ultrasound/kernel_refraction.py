@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from sonogym.ultrasound.kernel_speckle import FAST
+from sonogym.ultrasound.kernel_arrays import compiled
 from sonogym.ultrasound.refraction import SMALLEST_CHANGE
 
 _SMALLEST = np.float32(SMALLEST_CHANGE)
 _0, _1 = np.float32(0.0), np.float32(1.0)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@compiled
 def bend_line(line, rays, place, normal, ratio):
     """Turn one line at ``place`` [m] along it, in place: its origin moves so that it still passes that point."""
-    origin, direction = rays
+    origin, direction = rays.origin, rays.direction
     da, db, dc = direction[0, line], direction[1, line], direction[2, line]
     ga, gb, gc = normal
     length, slope = math.sqrt(da * da + db * db + dc * dc), math.sqrt(ga * ga + gb * gb + gc * gc)
@@ -35,15 +34,12 @@ def bend_line(line, rays, place, normal, ratio):
         direction[axis, line] = after
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def turn_lines(rays, turn, knot, before, place, gas):
+@compiled
+def turn_lines(rays, before, place, gas):
     """Turn in place the lines that came past a knot between ``before`` and ``place`` [m]; those that met gas stay."""
-    origin, direction = rays
-    low, high = before.min(), place.max()
-    for i in range(knot.shape[0]):
-        at = knot[i]
-        if not low < at <= high:
-            continue
+    origin, direction, turn = rays.origin, rays.direction, rays.turn
+    for i in range(rays.knot.shape[0]):
+        at = rays.knot[i]
         for line in range(place.shape[0]):
             if before[line] < at <= place[line] and gas[line] == _0:
                 for axis in range(3):

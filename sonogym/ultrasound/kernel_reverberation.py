@@ -1,4 +1,4 @@
-"""Fused CPU path: echoes that met the probe's face again, the tail of gas, and haze (see ``reverberation``)."""
+"""Fused CPU path: echoes that met the probe's face again, and the tail of gas (see ``reverberation``)."""
 
 # numba infers the types of compiled functions, and ships none of its own
 # mypy: disable-error-code="no-untyped-def,attr-defined"
@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH, along, put_pulse
-from sonogym.ultrasound.kernel_speckle import FAST, add_noise, hash_scatterers, scatter_row
+from sonogym.ultrasound.kernel_arrays import Array, compiled
+from sonogym.ultrasound.kernel_interfaces import put_pulse
+from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH
+from sonogym.ultrasound.kernel_speckle import add_scatter
 from sonogym.ultrasound.long_paths import PEAKS
-from sonogym.ultrasound.speckle import HAZE_SALT
 
-_HAZE = np.uint32(HAZE_SALT)
 _0, _HALF, _2 = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 _QUARTER = np.float32(0.25)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@compiled
 def _keep_strongest(heights, rows, line, height, row):
     """Insert a peak into the line's list, strongest first; of equals the nearer stays."""
     at = PEAKS
@@ -34,35 +33,35 @@ def _keep_strongest(heights, rows, line, height, row):
         rows[at, line] = row
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _power(echoes, k, power):
-    for line in range(power.shape[0]):
-        power[line] = echoes[0, k, line] * echoes[0, k, line] + echoes[1, k, line] * echoes[1, k, line]
+@compiled
+def _power(echoes, k, power, at):
+    real, imaginary = echoes
+    for line in range(real.shape[1]):
+        power[at, line] = real[k, line] * real[k, line] + imaginary[k, line] * imaginary[k, line]
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _strongest_rows(echoes, nearest, rows, heights, found):
-    """Rows of each line's strongest peaks into ``found``, their powers into ``heights``."""
-    samples, lines = echoes.shape[1], echoes.shape[2]
+@compiled
+def _strongest_rows(echoes, nearest, heights, found, power):
+    """Rows of each line's strongest peaks into ``found``, powers into ``heights``; rows of ``power`` take turns."""
+    samples, lines = echoes[0].shape
     heights[:] = _0
-    below, at, above = rows[0, :lines], rows[1, :lines], rows[2, :lines]
-    _power(echoes, nearest - 1, below)
-    _power(echoes, nearest, at)
+    _power(echoes, nearest - 1, power, (nearest - 1) % 3)
+    _power(echoes, nearest, power, nearest % 3)
     for k in range(nearest, samples - 1):
-        _power(echoes, k + 1, above)
+        below, at, above = (k - 1) % 3, k % 3, (k + 1) % 3
+        _power(echoes, k + 1, power, above)
         for line in range(lines):
-            if at[line] > below[line] > _0 and at[line] >= above[line] > _0:
-                _keep_strongest(heights, found, line, at[line], k)
-        below, at, above = at, above, below
+            if power[at, line] > power[below, line] > _0 and power[at, line] >= power[above, line] > _0:
+                _keep_strongest(heights, found, line, power[at, line], k)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@compiled
 def _log_amplitude(echoes, k, line):
-    real, imaginary = echoes[0, k, line], echoes[1, k, line]
+    real, imaginary = echoes[0][k, line], echoes[1][k, line]
     return _HALF * math.log(real * real + imaginary * imaginary)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@compiled
 def _peak(echoes, k, line):
     """Fractional row and complex height of the Gaussian through three samples."""
     low, middle, high = (
@@ -70,17 +69,19 @@ def _peak(echoes, k, line):
     )  # fmt: skip
     shift = _HALF * (low - high) / (low - _2 * middle + high)
     gain = math.exp(-_QUARTER * (low - high) * shift)
-    return np.float32(k) + shift, np.float32(gain * echoes[0, k, line]), np.float32(gain * echoes[1, k, line])
+    return np.float32(k) + shift, np.float32(gain * echoes[0][k, line]), np.float32(gain * echoes[1][k, line])
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def reverberate(echoes, splat, face, orders, nearest, rows):
-    """Add 2 rho a_i a_j at r_i + r_j and a_i^m rho^(m-1) at m r_i of each line's strongest interfaces."""
-    samples, lines = echoes.shape[1], echoes.shape[2]
-    heights, found = np.empty((PEAKS, lines), np.float32), np.empty((PEAKS, lines), np.int32)
-    place, value = np.empty(PEAKS, np.float32), np.empty((2, PEAKS), np.float32)
+@compiled
+def reverberate(echoes, splat, face, orders, nearest, peaks):
+    """Add 2 rho a_i a_j at r_i + r_j and a_i^m rho^(m-1) at m r_i of each line's strongest interfaces.
+
+    ``peaks`` is scratch: see :func:`peak_arrays`.
+    """
+    samples, lines = echoes[0].shape
+    heights, found, power, place, value = peaks
     last = np.float32(samples + splat.shape[1])
-    _strongest_rows(echoes, max(nearest, 1), rows, heights, found)
+    _strongest_rows(echoes, max(nearest, 1), heights, found, power)
     for line in range(lines):
         count = 0
         while count < PEAKS and heights[count, line] > _0:
@@ -103,35 +104,33 @@ def reverberate(echoes, splat, face, orders, nearest, rows):
                 put_pulse(at, line, real, imaginary, splat, echoes)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def ring_down(tail, level, step, geometry, plane, scatterers, occupied, scatter, rows, words):
-    """Add the tail below each line's first gas; ``level`` (samples,) scales scatter, ``rows`` come from march."""
-    _, plane_offset, plane_weight = plane
-    origin, direction, elevation, scale = geometry
-    primes, cells, seed = scatterers
-    samples, lines = scatter.shape[1], scatter.shape[2]
-    entry, strength, surface = rows[GAS_ROW, :lines], rows[GAS_STRENGTH, :lines], rows[GAS_PLACE, :lines]
-    a, b, c, place, amplitude = rows[0, :lines], rows[1, :lines], rows[2, :lines], rows[3, :lines], rows[4, :lines]
+@compiled
+def ring_down(tables, rays, plane, scatterers, work, scatter):
+    """Add the tail below each line's first gas, which the march has left in ``work.state``."""
+    state, place, strength, tail = work.state, work.place, work.strength, tables.tail
+    samples, lines = scatter[0].shape
     first = samples
     for line in range(lines):
-        if strength[line] > _0:
-            first = min(first, int(entry[line]))
+        if state[GAS_STRENGTH, line] > _0:
+            first = min(first, int(state[GAS_ROW, line]))
     for k in range(first, samples):
+        level = tables.row[k, 0] * plane.weight[1]
         for line in range(lines):
-            below = max(k - int(entry[line]), 0)
-            met = strength[line] > _0 and k >= int(entry[line])
-            place[line] = surface[line] + np.float32(below) * step
-            amplitude[line] = level[k] * plane_weight[1] * scale[line] * strength[line] * tail[below] if met else _0
-        along(a, origin[0], direction[0], place, elevation[0] * plane_offset[k])
-        along(b, origin[1], direction[1], place, elevation[1] * plane_offset[k])
-        along(c, origin[2], direction[2], place, elevation[2] * plane_offset[k])
-        hash_scatterers(words[0], words[1], a, b, c, primes, cells, seed, occupied)
-        scatter_row(scatter[0, k], scatter[1, k], words[0], words[1], a, cells, amplitude, True)
+            entry = int(state[GAS_ROW, line])
+            below = max(k - entry, 0)
+            met = state[GAS_STRENGTH, line] > _0 and k >= entry
+            work.across[0, line] = plane.offset[k]
+            place[1, line] = state[GAS_PLACE, line] + np.float32(below) * tables.step
+            strength[0, line] = level * rays.scale[line] * state[GAS_STRENGTH, line] * tail[below] if met else _0
+        add_scatter(k, 1, place, work.across, strength, rays, plane, scatterers, scatter)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def haze(level, amplitude, seed, scatter, words):
-    """Add haze of ``level`` (samples,) times ``amplitude`` to every row."""
-    samples, lines = scatter.shape[1], scatter.shape[2]
-    for k in range(samples):
-        add_noise(scatter[0, k], scatter[1, k], words, np.uint32(k * lines), level[k] * amplitude, seed ^ _HAZE)
+def peak_arrays(lines: int) -> tuple[Array, ...]:
+    """Scratch of :func:`reverberate`: powers and rows of each line's peaks, rows of power, places and values of one."""
+    return (
+        np.zeros((PEAKS, lines), np.float32),
+        np.zeros((PEAKS, lines), np.int32),
+        np.zeros((3, lines), np.float32),
+        np.zeros(PEAKS, np.float32),
+        np.zeros((2, PEAKS), np.float32),
+    )

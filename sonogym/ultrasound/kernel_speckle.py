@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import math
-
-import numba
 import numpy as np
 
+from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
-FAST = {"contract", "nsz", "arcp"}
 _SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
 _MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
 _MASK_4, _MASK_8 = np.uint32(0x0F0F0F0F), np.uint32(0x001F001F)
@@ -25,7 +22,7 @@ _ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
 _0, _HALF, _1 = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 
-@numba.njit(inline="always")
+@inlined
 def mix(word):  # noqa: D103
     word = np.uint32(word ^ (word >> _16))
     word = np.uint32(word * _MIX_1)
@@ -34,7 +31,7 @@ def mix(word):  # noqa: D103
     return np.uint32(word ^ (word >> _16))
 
 
-@numba.njit(inline="always")
+@inlined
 def _ones(word):
     """Number of ones in each half of a word: two binomial draws (see ``speckle.complex_normal``)."""
     word = np.uint32(word - ((word >> _ONE) & _MASK_1))
@@ -43,78 +40,79 @@ def _ones(word):
     return np.uint32((word + (word >> _8)) & _MASK_8)
 
 
-@numba.njit(inline="always")
+@inlined
 def _point(word, occupied):
     """A lattice point that holds a scatterer of one of four phases, or none; as :func:`_ones` would give its parts."""
     full = np.uint32(_SPARSE + np.uint32((word & _ONE) << _TWO) + np.uint32((word & _TWO) << _17))
     return full if (word >> _TWO) < occupied else _EMPTY
 
 
-@numba.njit(inline="always")
+@inlined
 def real_part(ones):
     """Real part of the complex number that :func:`_ones` holds."""
     return np.float32(np.int32(ones & _31) - _MEAN) * _SCALE
 
 
-@numba.njit(inline="always")
+@inlined
 def imaginary_part(ones):
     """Its imaginary part."""
     return np.float32(np.int32(ones >> _16) - _MEAN) * _SCALE
 
 
-@numba.njit(inline="always")
+@inlined
 def echo_word(a, b, c, scatterers):
     """Scrambled word of the lattice cell that holds a point."""
-    primes, cells, seed = scatterers
-    i, j, k = np.int32(math.floor(a * cells)), np.int32(math.floor(b * cells)), np.int32(math.floor(c * cells))
+    primes, cells, seed = scatterers.primes, scatterers.cells, scatterers.seed
+    i, j, k = np.int32(np.floor(a * cells)), np.int32(np.floor(b * cells)), np.int32(np.floor(c * cells))
     word = np.uint32(np.uint32(i) * primes[0]) ^ np.uint32(np.uint32(j) * primes[1])
     return _ones(mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO)))
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def hash_scatterers(near, far, a, b, c, primes, cells, seed, occupied=_NONE):
-    """Words of the two scatterers around each point along the first axis, nearest along the others."""
-    p0, p1, p2 = primes[0], primes[1], primes[2]
-    for line in range(near.shape[0]):
-        j = np.uint32(np.int32(np.floor(b[line] * cells + _HALF)))
-        m = np.uint32(np.int32(np.floor(c[line] * cells + _HALF)))
-        near[line] = np.uint32(np.uint32(j * p1) ^ np.uint32(m * p2) ^ seed)
-    for line in range(near.shape[0]):
-        i = np.uint32(np.int32(np.floor(a[line] * cells)))
-        word = near[line]
-        near[line] = mix(np.uint32(word ^ np.uint32(i * p0)))
-        far[line] = mix(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)))
-    if occupied == _NONE:
-        for line in range(near.shape[0]):
-            near[line], far[line] = _ones(near[line]), _ones(far[line])
-    else:
-        for line in range(near.shape[0]):
-            near[line], far[line] = _point(near[line], occupied), _point(far[line], occupied)
+@inlined
+def _lattice_point(word, occupied):
+    return _ones(mix(word)) if occupied == _NONE else _point(mix(word), occupied)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def scatter_row(real, imaginary, near, far, a, cells, strength, add):
-    """strength x (scatterers interpolated along the first axis), written to or added to a row."""
-    keep = _1 if add else _0
-    for line in range(real.shape[0]):
-        u = a[line] * cells
-        u -= np.floor(u)
-        value = strength[line] * ((_1 - u) * real_part(near[line]) + u * real_part(far[line]))
-        real[line] = keep * real[line] + value
-    for line in range(real.shape[0]):
-        u = a[line] * cells
-        u -= np.floor(u)
-        value = strength[line] * ((_1 - u) * imaginary_part(near[line]) + u * imaginary_part(far[line]))
-        imaginary[line] = keep * imaginary[line] + value
+@compiled
+def add_scatter(first, count, place, across, strength, rays, plane, scatterers, scatter):
+    """Add strength x scatterers to ``count`` rows from ``first`` on; ``place`` (1 + count, lines) [m] along the lines,
+    ``across`` [m] from the image plane where ``plane`` is beside it and the tissue pressed.
+
+    Scatterers are interpolated along the first axis, nearest along the others.
+    """
+    real, imaginary = scatter
+    origin, direction, elevation, cells, seed, occupied = (
+        rays.origin, rays.direction, rays.elevation, scatterers.cells, scatterers.seed, scatterers.occupied,
+    )  # fmt: skip
+    p0, p1, p2 = scatterers.primes[0], scatterers.primes[1], scatterers.primes[2]
+    ea, eb, ec = elevation[0], elevation[1], elevation[2]
+    for row in range(count):
+        k, out = first + row, plane.offset[first + row]
+        for line in range(place.shape[1]):
+            r, y = place[row + 1, line], across[row, line] if plane.beside else out
+            a = (origin[0, line] + direction[0, line] * r + ea * y) * cells
+            b = (origin[1, line] + direction[1, line] * r + eb * y) * cells
+            c = (origin[2, line] + direction[2, line] * r + ec * y) * cells
+            whole = np.floor(a)
+            i = np.uint32(np.int32(whole))
+            j, m = np.uint32(np.int32(np.floor(b + _HALF))), np.uint32(np.int32(np.floor(c + _HALF)))
+            word = np.uint32(np.uint32(j * p1) ^ np.uint32(m * p2) ^ seed)
+            near = _lattice_point(np.uint32(word ^ np.uint32(i * p0)), occupied)
+            far = _lattice_point(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)), occupied)
+            u = a - whole
+            v = strength[row, line]
+            real[k, line] += v * ((_1 - u) * real_part(near) + u * real_part(far))
+            imaginary[k, line] += v * ((_1 - u) * imaginary_part(near) + u * imaginary_part(far))
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def add_noise(real, imaginary, words, first, level, seed):
-    """Receiver noise of one row, the same for any tissue; ``first`` is the number of its first sample."""
-    for line in range(real.shape[0]):
-        word = np.uint32(np.uint32(np.uint32(first + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)
-        words[line] = _ones(mix(word))
-    for line in range(real.shape[0]):
-        real[line] += level * real_part(words[line])
-    for line in range(real.shape[0]):
-        imaginary[line] += level * imaginary_part(words[line])
+@compiled
+def set_noise(level, amplitude, seed, scatter, keep):
+    """Noise that stands still in the picture, ``level`` (samples,) x ``amplitude``, and ``keep`` x what was there."""
+    real, imaginary = scatter
+    lines = real.shape[1]
+    for k in range(real.shape[0]):
+        height, start = level[k] * amplitude, np.uint32(k * lines)
+        for line in range(lines):
+            ones = _ones(mix(np.uint32(np.uint32(np.uint32(start + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)))
+            real[k, line] = keep * real[k, line] + height * real_part(ones)
+            imaginary[k, line] = keep * imaginary[k, line] + height * imaginary_part(ones)

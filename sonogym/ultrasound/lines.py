@@ -11,13 +11,15 @@ from torch import Tensor
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables, axial_power
-from sonogym.ultrasound.contact import face_contact, free
+from sonogym.ultrasound.contact import Press, face_contact, free
 from sonogym.ultrasound.deformation import steepest
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.moving_lines import carried, straight
 from sonogym.ultrasound.postprocess import TGC_CAP
+from sonogym.ultrasound.pressure import face_pressure
 from sonogym.ultrasound.speckle import MASK, PRIMES, WORDS
 from sonogym.ultrasound.transducer import Transducer
+from sonogym.ultrasound.veins import closed_levels
 
 _TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
 
@@ -27,9 +29,10 @@ class Lines:
     """Voxel axes are permuted for each environment so that the first is the one closest to the beam.
 
     ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
-    and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``coupling``, ``scale`` (of scatter) and
-    ``crowding`` (envs, lines): scatterers that compression crowds under the pulse lose power, which
-    1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the stack;
+    and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
+    for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins,
+    ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression
+    crowds under the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the stack;
     ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
     words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
     ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
@@ -43,6 +46,9 @@ class Lines:
     elevation: Float[Tensor, "envs 3"]
     indentation: Float[Tensor, "envs lines"]
     column: Float[Tensor, "envs lines"]
+    slopes: Float[Tensor, "envs 2 lines"]
+    pressed: bool
+    closed: Int[Tensor, "envs samples"]
     coupling: Float[Tensor, "envs lines"]
     scale: Float[Tensor, "envs lines"]
     crowding: Float[Tensor, "envs lines"]
@@ -82,7 +88,7 @@ def trace_lines(
     if breathing is not None and params.breathing is not None:
         rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
     origin, direction = rays.origin, rays.direction
-    press = free(*origin.shape[:2], origin.device) if body is None else face_contact(*body, index, origin, direction)
+    press = free(origin) if body is None else face_contact(*body, index, origin, direction)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -103,6 +109,11 @@ def trace_lines(
         elevation=_pick(_rotate(linear, rotation[:, None, :, 1]), axes)[:, 0].contiguous(),
         indentation=press.indentation.contiguous(),
         column=press.column.contiguous(),
+        slopes=_slopes(press, linear, transducer),
+        pressed=body is not None,
+        closed=closed_levels(
+            face_pressure(press, transducer.width * transducer.height), tables.stress, params.venous_pressure
+        ),
         coupling=press.coupling.contiguous(),
         scale=strength[:, None] * power.rsqrt(),
         crowding=4.0 * (power / squeezed - 1.0),
@@ -121,6 +132,18 @@ def trace_lines(
         turn=turn.mT.contiguous(),
         knot=rays.knot,
     )
+
+
+def _slopes(press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transducer) -> Float[Tensor, "envs 2 lines"]:
+    """dA/dl and d(D - A)/dl / (D - A) along elevation x line, central differences; 0 where lines share one point."""
+    lines = press.column.shape[1]
+    pitch = float(transducer.line_pitch(lines, torch.zeros(1)))
+    if not pitch:
+        return torch.zeros_like(press.column)[:, None].repeat(1, 2, 1)
+    values = torch.stack((press.indentation, press.column.log()), dim=1)
+    inner = (values[..., 2:] - values[..., :-2]) * (0.5 / pitch)
+    slope = torch.cat((inner[..., :1], inner, inner[..., -1:]), dim=-1)
+    return (slope * torch.linalg.det(linear).sign()[:, None, None]).contiguous()
 
 
 def _level(params: RenderParams, transducer: Transducer, tables: BeamTables) -> Float[Tensor, "envs samples"]:

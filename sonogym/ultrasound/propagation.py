@@ -15,10 +15,12 @@ from torch import Tensor
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
+from sonogym.ultrasound.deformation import in_plane, moved, pressed_cosine, stretch
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
+from sonogym.ultrasound.veins import closed
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
@@ -104,15 +106,20 @@ class Plane:
 
     def _row(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
-        lines, tables = self.lines, self.tables
-        t = (self.depth / lines.column).clamp_max(1.0)
-        material = self.depth - lines.indentation * (1.0 - t * t * (3.0 - 2.0 * t))
+        lines, tables, self.row = self.lines, self.tables, k
+        material, t = in_plane(self.depth, lines.indentation, lines.column)
+        self.across = tables.elevation[self.number, k].expand_as(material)
+        if lines.pressed and tables.bulge.shape[1]:
+            bulge = tables.bulge[self.number, k]
+            material, self.across = moved(self.depth, lines.indentation, lines.column, tables.curvature, bulge)
         scale = lines.scale * (1.0 + lines.crowding * t * (1.0 - t)).sqrt()
         if len(lines.knot):
             self._turn(material)
-        place = self._voxel(material, k)
+        place = self._voxel(material, self.across)
         label, amplitude, transmission, length = self._tissue(place)
         self._interfaces(k, label, material)
+        if tables.refraction:
+            place = self._voxel(material, self.across)  # on the line as it goes on
         shade = self.passed
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length
@@ -124,7 +131,8 @@ class Plane:
             scatter = scatter + self._noise(k)
         if len(tables.paths.tail):
             tail, below = self.gas.tail(k, tables.paths.tail)
-            behind = self._voxel(self.gas.place + below * tables.step, k)
+            straight = tables.elevation[self.number, k].expand_as(material)
+            behind = self._voxel(self.gas.place + below * tables.step, straight)
             scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
 
@@ -136,13 +144,13 @@ class Plane:
         self.origin = self.origin - (turn * knot[:, None]).sum(1)
         self.direction = self.direction + turn.sum(1)
 
-    def _voxel(self, material: Tensor, k: int) -> Float[Tensor, "envs 3 lines"]:
-        out = (self.lines.elevation * self.tables.elevation[self.number, k])[..., None]
+    def _voxel(self, material: Tensor, across: Tensor) -> Float[Tensor, "envs 3 lines"]:
+        out = self.lines.elevation[..., None] * across[:, None]
         return self.origin + self.direction * material[:, None] + out
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
-        word = self._nearest(place)
+        word = closed(self._nearest(place), self.lines.closed[:, self.row, None])
         label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
         return label, scattering * gain, transmission, length
@@ -162,7 +170,7 @@ class Plane:
         pair = self.tables.pair[change]
         advance = material[env, line] - self.material[env, line]
         middle = 0.5 * (material[env, line] + self.material[env, line])
-        out = self.lines.elevation[env] * self.tables.elevation[self.number, k]
+        out = self.lines.elevation[env] * self.across[env, line][:, None]
         direction = self.direction[env, :, line]
         place = self.origin[env, :, line] + direction * middle[:, None] + out
         shift = self._shift(env, place, direction, pair[:, 6], advance)
@@ -170,8 +178,7 @@ class Plane:
         crossing = torch.minimum(torch.maximum(shift, -near), near)
         normal, _ = self._cell(env, place + direction * crossing[:, None], voxel_word.order)
         rise2, length2 = normal.square().sum(-1), direction.square().sum(-1)
-        steepness = (rise2.clamp_min(FLAT**2) * length2).rsqrt()
-        cosine = ((normal * direction).sum(-1).abs() * steepness).clamp_max(1.0)
+        cosine = self._cosine(env, line, normal, direction, (rise2.clamp_min(FLAT**2) * length2).rsqrt())
         cosine = torch.where(rise2 > FLAT**2, cosine, torch.ones_like(cosine))
         row = (k - 0.5 + shift / advance).clamp_min(-0.5)
         amplitude, specular, diffuse = reflection(cosine, pair)
@@ -182,6 +189,15 @@ class Plane:
         if self.tables.refraction:
             normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
+
+    def _cosine(self, env: Tensor, line: Tensor, normal: Tensor, direction: Tensor, scale: Tensor) -> Tensor:
+        """|cos| to the interface, turned with the tissue where that is compressed; ``scale`` of both vectors."""
+        lines, at = self.lines, (env, line)
+        if not lines.pressed:
+            return ((normal * direction).sum(-1).abs() * scale).clamp_max(1.0)
+        slopes = (lines.slopes[env, 0, line], lines.slopes[env, 1, line])
+        turn = stretch(self.depth[at], lines.indentation[at], lines.column[at], slopes, self.tables.curvature)
+        return pressed_cosine(normal, direction, lines.elevation[env], turn)
 
     def _shift(self, env: Tensor, place: Tensor, direction: Tensor, order: Tensor, advance: Tensor) -> Tensor:
         """How far [m] behind ``place`` the sharp map crosses ``order``, at most half a step or ``furthest_shift``."""

@@ -15,6 +15,7 @@ from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
+from sonogym.ultrasound.veins import closed
 
 _REACH = 2.0  # widths of a pulse kept on either side: cut at 1.5e-5 of its peak, so that no step is seen
 
@@ -57,10 +58,12 @@ class SmoothPlane(Plane):
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
         start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
         word = self.words[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
+        word = closed(word, lines.closed[:, self.row, None, None])
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
-        return voxel_word.label(self._nearest(place)), amplitude, self.this_step, (weight * length).sum(1)
+        nearest = closed(self._nearest(place), lines.closed[:, self.row, None])
+        return voxel_word.label(nearest), amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Sound is met where the interface lies, and lost over the sample after it, not all at one sample."""

@@ -5,7 +5,7 @@ Sources stand beside the numbers; `design` marks a choice. Correlated drivers: e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -20,6 +20,16 @@ BMI = {False: (26.6, 0.16), True: (26.2, 0.20)}  # men, women: median and spread
 _BMI_RANGE = (18.0, 42.0)
 # 1.753 m and 1.613 m: NHANES 2015-18, adults from 20 y; sd of a sex 7 cm `design`
 HEIGHT = {False: 1.753, True: 1.613}
+
+
+FINDING_SEEDS = range(1300, 1400)
+# how often a patient of the split ``findings`` has it besides the one that is due: Qaiser 2025 (cyst), Kebaish 2011
+# (scoliosis over 40 y); the others `design` within the published incidental rates
+PREVALENCE = {
+    "renal_cyst": 0.31, "gallstones": 0.10, "kidney_stone": 0.08, "liver_lesion": 0.15, "hydronephrosis": 0.03,
+    "aneurysm": 0.02, "scoliosis": 0.09, "compression_fracture": 0.05, "transitional_vertebra": 0.10,
+    "pleural_effusion": 0.03,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,27 @@ def draw_patient(seed: int) -> PatientParams:
     person = _person(draw, seed)
     relative = person.height / 1.683
     size = relative**0.8 * (1.0 + draw.normal("size", 0.0, 0.02))  # exponent, spread: `design`
-    return PatientParams(
+    params = PatientParams(
         seed=seed, stratum=person.stratum, female=person.female, age=person.age, height=person.height, bmi=person.bmi,
         size=size, **_habitus(draw, person, size), **_muscle(draw, person), **_curve(draw, person),
         **_vertebrae(draw, person, size), **_levels(draw, person), **_organs(draw, person, size),
     )  # fmt: skip
+    return _with_findings(draw, params) if seed in FINDING_SEEDS else params
+
+
+def _with_findings(draw: _Draw, params: PatientParams) -> PatientParams:
+    """One finding in turn, the others by :data:`PREVALENCE`; those of the spine change its parameters."""
+    names = tuple(PREVALENCE)
+    first = names[(params.seed - FINDING_SEEDS[0]) % len(names)]
+    chosen = tuple(name for name in names if name == first or draw.uniform(f"has_{name}", 0.0, 1.0) < PREVALENCE[name])
+    changes: dict[str, Any] = {"findings": chosen}
+    if "scoliosis" in chosen:
+        changes["cobb"] = float(np.copysign(draw.uniform("finding_cobb", 20.0, 38.0), params.cobb))
+    if "compression_fracture" in chosen:
+        levels = ("T11", "T12", "L1", "L2")  # the thoracolumbar junction breaks most often
+        changes["fracture"] = levels[int(draw.uniform("finding_level", 0.0, 3.999))]
+        changes["collapse"] = draw.uniform("finding_collapse", 0.2, 0.5)  # Genant grades 1-3
+    return replace(params, **changes)
 
 
 def _person(draw: _Draw, seed: int) -> _Person:

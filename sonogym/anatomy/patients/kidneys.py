@@ -15,8 +15,11 @@ from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.tissues import Tissue
 
 
-def _kidney_frame(params: PatientParams, side: int) -> np.ndarray:
-    """Columns: lateral (width), anterior (thickness), long axis; the upper pole lies medial and behind."""
+def kidney_frame(params: PatientParams, side: int) -> np.ndarray:
+    """Axes of the right (0) or left (1) kidney as columns: lateral (width), anterior (thickness), long axis.
+
+    The upper pole lies medial and behind.
+    """
     sign = 1.0 if side == 0 else -1.0
     tilt, turn = np.radians(params.kidney_tilt[side]), np.radians(params.kidney_turn[side])
     long = np.array([-sign * np.sin(tilt), -0.22, np.cos(tilt)])
@@ -34,7 +37,7 @@ def paint_kidneys(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[s
         centre, half = kidney_centre(params, spine, side), kidney_half(params, side)
         part, where = canvas.grid.box(centre - 1.2 * half[2], centre + 1.2 * half[2])
         view = canvas.labels[where]
-        frame = _kidney_frame(params, side)
+        frame = kidney_frame(params, side)
         tables = settled(1e3 * frame) / 1e3, settled(centre), settled(half)
         paint_kidney(view, np.array(part.corner), part.spacing, *tables, int(Tissue.VISCERAL_FAT))
         _paint_adrenal(canvas, params, centre, half, side)

@@ -66,3 +66,5 @@ class PatientParams:
     rib_drop: float
     trabecular: float  # HU
     findings: tuple[str, ...] = ()  # names of sonogym.anatomy.patients.findings
+    fracture: str = ""  # level of a body that has collapsed in front by the part ``collapse``
+    collapse: float = 0.0

@@ -111,12 +111,11 @@ def _wing(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
     return np.concatenate(rows)
 
 
-_MEDIUS = 26.0  # mm of muscle on the outside of the wing
-_WALL = (Tissue.VISCERAL_FAT, Tissue.MUSCLE, Tissue.CONNECTIVE)
+_BETWEEN = (Tissue.VISCERAL_FAT, Tissue.CONNECTIVE)
 
 
-def _paint_outside(canvas: Canvas, params: PatientParams, wing: np.ndarray, side: float) -> None:
-    """Below the crest the wall ends: gluteus medius lies on the wing, fat under the skin over it."""
+def _paint_outside(canvas: Canvas, wing: np.ndarray, side: float) -> None:
+    """Gluteus medius fills what lies between the wing and the flat muscles that end on its crest."""
     field, where = canvas.field(wing)
     view = canvas.labels[:, where[1], where[2]]
     start = where[0].start
@@ -126,12 +125,7 @@ def _paint_outside(canvas: Canvas, params: PatientParams, wing: np.ndarray, side
     edge = start + (last if side > 0 else np.argmax(bone, axis=0))
     index = np.arange(view.shape[0])[:, None, None]
     out = (index - edge) * (1.0 if side > 0 else -1.0) * canvas.grid.spacing
-    soft = found & (out > 0.0) & np.isin(view, _WALL)
-    z = canvas.coordinates((slice(0, 1), where[1], where[2]))[2]
-    below = np.clip(float(wing[:, 2].max()) - z, 0.0, None)  # the muscle starts thin at the crest
-    medius = np.minimum(5.0 + 0.7 * below, _MEDIUS) * params.size * params.muscle
-    view[soft & (out <= medius)] = Tissue.MUSCLE
-    view[soft & (out > medius)] = Tissue.SUBCUTANEOUS_FAT
+    view[found & (out > 0.0) & np.isin(view, _BETWEEN)] = Tissue.MUSCLE
 
 
 def _maximus(params: PatientParams, spine: Spine, side: float) -> np.ndarray:
@@ -154,7 +148,7 @@ def paint_pelvis(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
         iliacus = grown(wing, 3.5)
         iliacus[:, [0, 3]] -= side * 12.0 * params.size
         canvas.stamp(iliacus, Tissue.MUSCLE, inner)
-        _paint_outside(canvas, params, wing, side)
+        _paint_outside(canvas, wing, side)
         canvas.stamp(_maximus(params, spine, side), Tissue.MUSCLE, (*inner, Tissue.SUBCUTANEOUS_FAT))
         canvas.solid(wing, shell(2.2), BONY)
         crest = _on_side(_blade(params, spine, 0.0), side, spine.sacrum_origin[0])

@@ -11,6 +11,7 @@ from sonogym.anatomy.anatomy import Anatomy, content_digest
 from sonogym.anatomy.patients import (
     bowel,
     column,
+    findings,
     mediastinum,
     muscles,
     organs,
@@ -46,8 +47,8 @@ def _grid(trunk: Trunk, spacing: float) -> Grid:
     return Grid(corner=(x, y, z), spacing=spacing, shape=(counts[0], counts[1], len(trunk.z)))
 
 
-def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[str, np.ndarray]]:
-    """Labels at ``spacing`` [mm], the trunk they fill and the landmarks [mm]."""
+def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[str, np.ndarray], list[findings.Truth]]:
+    """Labels at ``spacing`` [mm], the trunk they fill, the landmarks [mm] and the truth of the findings."""
     spine = build_spine(params)
     trunk = build_trunk(params, spine, _heights(params, spine, spacing))
     canvas = Canvas(_grid(trunk, spacing))
@@ -61,18 +62,21 @@ def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[st
     marks |= mediastinum.paint_mediastinum(canvas, params, spine, trunk)
     marks |= vessels.paint_vessels(canvas, params, spine)
     marks |= organs.paint_organs(canvas, params, spine)
+    truths = findings.paint_soft_findings(canvas, params, spine)
     bowel.paint_bowel(canvas, params, spine, trunk)
     column.paint_discs(canvas, spine)
     column.paint_ligaments(canvas, params, spine)
     column.paint_canal(canvas, params, spine)
     column.paint_vertebrae(canvas, spine, nearest)
+    truths += findings.paint_bone_findings(canvas, params, spine)
     canvas.seal()
-    return canvas, trunk, marks | column.spine_landmarks(spine, params)
+    return canvas, trunk, marks | column.spine_landmarks(spine, params), truths
 
 
 def assemble(params: PatientParams, spacing: float, name: str) -> Anatomy:
     """The painted torso as an :class:`Anatomy` in metres."""
-    canvas, trunk, marks = paint(params, 1e3 * spacing)
+    canvas, trunk, marks, truths = paint(params, 1e3 * spacing)
+    marks |= {f"finding_{truth.name}": truth.place for truth in truths}
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[:3, :3] *= spacing
     matrix[:3, 3] = 1e-3 * torch.tensor(canvas.grid.corner, dtype=torch.float64)
@@ -81,6 +85,7 @@ def assemble(params: PatientParams, spacing: float, name: str) -> Anatomy:
     landmarks = {key: torch.tensor(1e-3 * point, dtype=torch.float32) for key, point in sorted(marks.items())}
     drawn = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(params).items()}
     facts = {"source": "procedural", "sex": "female" if params.female else "male", **drawn}
+    facts["findings"] = [{"name": truth.name, **truth.facts} for truth in truths]
     return Anatomy(
         name=name,
         skin=soft_tissue.trunk_skin(trunk),

@@ -30,7 +30,7 @@ _TABLE = {
     "L5": (53.0, 53.0, 36.0, 29.5, 25.0, 28.0, 16.0, 16.0, 13.0, 95.0, 1.0, 2.0),
 }
 _WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeletons; T8 continues)
-    "T8": (4.8, 3.0), "T9": (4.8, 2.8), "T10": (3.8, 2.6), "T11": (5.4, 4.6), "T12": (4.9, 3.5), "L1": (4.1, 2.6),
+    "T8": (4.8, 3.0), "T9": (4.8, 2.8), "T10": (3.8, 3.0), "T11": (5.4, 4.6), "T12": (4.9, 3.5), "L1": (4.1, 3.0),
     "L2": (2.6, 0.7), "L3": (1.3, -1.1), "L4": (-0.7, -3.1), "L5": (-4.6, -7.8),
 }  # fmt: skip
 # length behind the canal centre, height at the tip (Masharawi 2010: ratio to the body), tip z, half-lamina angle,
@@ -38,8 +38,8 @@ _WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeleton
 _SPINOUS = {
     "T8": (45.0, 9.5, -23.0, 28.0, 19.5, 0.0), "T9": (44.0, 10.0, -22.0, 28.0, 20.0, 0.0),
     "T10": (42.0, 11.0, -20.0, 28.0, 20.5, 0.0), "T11": (39.0, 12.5, -14.0, 28.0, 21.0, 0.5),
-    "T12": (38.0, 16.7, -9.0, 28.0, 21.5, 1.0), "L1": (40.0, 22.0, -7.5, 28.0, 21.5, 2.6),
-    "L2": (43.0, 23.5, -8.0, 28.0, 22.0, 2.6), "L3": (44.0, 23.4, -8.5, 28.0, 23.5, 2.6),
+    "T12": (38.0, 16.7, -9.0, 28.0, 21.5, 1.0), "L1": (40.0, 22.0, -7.5, 28.0, 21.5, 3.0),
+    "L2": (43.0, 23.5, -8.0, 28.0, 22.0, 3.0), "L3": (44.0, 23.4, -8.5, 28.0, 23.5, 3.0),
     "L4": (42.0, 19.5, -7.5, 32.0, 23.0, 1.0), "L5": (37.0, 15.0, -7.0, 36.0, 21.5, 0.0),
 }  # fmt: skip
 DISC = {  # height of the disc below
@@ -122,9 +122,12 @@ def level_shape(params: PatientParams, index: int) -> LevelShape:
     height = 0.5 * params.vertebra_height * (front + back)
     wedge = _WEDGE[level][params.female] + (params.wedge if level[0] == "L" else 0.0)
     lower = 0.5 * d * float(np.tan(np.radians(wedge)))
+    front, back = height - lower, height + lower
+    if level == params.fracture:
+        front, back = front * (1.0 - params.collapse), back * (1.0 - 0.25 * params.collapse)
     length, spinous, tip, angle, lamina, swelling = _SPINOUS[level]
     return LevelShape(
-        level=level, width=w, lower_width=lw, depth=d, front=height - lower, back=height + lower,
+        level=level, width=w, lower_width=lw, depth=d, front=front, back=back,
         pedicle_width=pw, pedicle_height=ph, canal_width=cw * params.canal, canal_depth=cd * params.canal,
         transverse=tt * params.transverse_length, transverse_y=ty, transverse_z=tz,
         spinous_length=scale * length * params.spinous_length, spinous_height=scale * spinous * params.spinous_height,

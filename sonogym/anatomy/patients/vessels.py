@@ -25,13 +25,14 @@ _CAVA = (
 )  # fmt: skip
 
 
-def _tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float) -> None:
+def _tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float, content: Tissue = Tissue.BLOOD) -> None:
     rows = chain(points, radii, cap=3.0)
     canvas.stamp(grown(rows, max(wall, 0.6 * canvas.grid.spacing)), Tissue.CONNECTIVE, _OVER)
-    canvas.stamp(rows, Tissue.BLOOD, (*_OVER, Tissue.CONNECTIVE))
+    canvas.stamp(rows, content, (*_OVER, Tissue.CONNECTIVE))
 
 
-def _aorta(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+def aorta_path(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (n, 3) from T8 to the fork under L4, and half-axes (n, 2) [mm]."""
     s, shift = params.size, 10.0 - params.aorta_aside
     points = [spine.local(level, (s * (x + shift), s * y, 0.0)) for level, x, y, _ in _AORTA]
     widen = params.vessel * (1.0 + 0.003 * max(params.age - 40.0, 0.0))
@@ -41,34 +42,36 @@ def _aorta(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]
 
 
 def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
-    """Veins first, arteries over them; ``aorta_<level>`` centres [mm]."""
+    """Veins first, arteries over them; ``aorta_<level>`` and ``cava_<level>`` centres [mm]."""
     s = params.size
-    points, radii = _aorta(params, spine)
+    points, radii = aorta_path(params, spine)
     cava = np.array([spine.local(level, (s * x, s * y, 0.0)) for level, x, y, *_ in _CAVA])
     wide = np.array([(a, b) for *_, a, b in _CAVA]) * s * params.vessel
     for side in (1.0, -1.0):
-        _iliac(canvas, params, spine, cava[-1], side, 6.5, -5.0)
+        _iliac(canvas, params, spine, cava[-1], side, 6.5, -5.0, Tissue.VEIN)
     _renal(canvas, params, spine, cava[6], 4.2, 6.0)
-    _tube(canvas, cava, wide, _VEIN_WALL)
+    _tube(canvas, cava, wide, _VEIN_WALL, Tissue.VEIN)
     _renal(canvas, params, spine, points[5] + np.array([0, 0, -14.0 * s]), 2.7, -1.0)
     for side in (1.0, -1.0):
         _iliac(canvas, params, spine, points[-1], side, 5.0, 6.0)
     _splanchnic(canvas, params, spine)
     _tube(canvas, points, radii, _ARTERY_WALL)
     levels = [level for level, *_ in _AORTA]
-    return {f"aorta_{level}": points[levels.index(level)] for level in ("T12", "L1", "L2", "L3", "L4")}
+    middles = {"aorta": dict(zip(levels, points, strict=False)), "cava": dict(zip(levels, cava, strict=False))}
+    return {f"{name}_{level}": of[level] for name, of in middles.items() for level in ("T12", "L1", "L2", "L3", "L4")}
 
 
 def _iliac(
-    canvas: Canvas, params: PatientParams, spine: Spine, start: np.ndarray, side: float, radius: float, ahead: float
-) -> None:
+    canvas: Canvas, params: PatientParams, spine: Spine, start: np.ndarray, side: float, radius: float, ahead: float,
+    content: Tissue = Tissue.BLOOD,
+) -> None:  # fmt: skip
     s = params.size
     path = [
         start,
         spine.sacral((side * s * 30, s * (22 + ahead), -s * 4)),
         spine.sacral((side * s * 46, s * (24 + ahead), -s * 45)),
     ]
-    _tube(canvas, np.array(path), np.full((3, 2), radius * s * params.vessel), _VEIN_WALL)
+    _tube(canvas, np.array(path), np.full((3, 2), radius * s * params.vessel), _VEIN_WALL, content)
 
 
 def _splanchnic(canvas: Canvas, params: PatientParams, spine: Spine) -> None:

@@ -1,0 +1,126 @@
+"""What the fused CPU path reads and writes, named: numba compiles these tuples away.
+
+Arrays are [depth][line], line contiguous, float32 unless said. Functions take a block of rows at a time: a call costs
+as much as a row of samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+# no counting of references: the arrays outlive the call, and counting them took a tenth of a frame
+compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", _nrt=False)
+inlined = numba.njit(inline="always")
+BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
+
+Array = np.ndarray[Any, Any]
+
+
+class Grid(NamedTuple):
+    """Voxels of one patient as the lines read them: ``voxels`` (n,) uint32, ``shape`` and ``stride`` (3,) int32."""
+
+    voxels: Array
+    shape: Array
+    stride: Array
+
+
+class Rays(NamedTuple):
+    """Scan lines of one environment; see :class:`sonogym.ultrasound.lines.Lines`."""
+
+    origin: Array
+    direction: Array
+    elevation: Array
+    indentation: Array
+    column: Array
+    slopes: Array
+    closed: Array
+    coupling: Array
+    scale: Array
+    crowding: Array
+    turn: Array
+    knot: Array
+
+
+class Scatterers(NamedTuple):
+    """Hashed scatterers of one environment: ``primes`` (3,) uint32, lattice cells a voxel, seed, density."""
+
+    primes: Array
+    cells: np.float32
+    seed: np.uint32
+    occupied: np.uint32
+
+
+class Plane(NamedTuple):
+    """One elevation plane: its offset at each row [m], weights of interfaces and of scatter, the table of ``moved``.
+
+    ``beside``: pressed tissue comes from elsewhere than ``offset``.
+    """
+
+    offset: Array
+    weight: Array
+    bulge: Array
+    beside: bool
+
+
+class Tables(NamedTuple):
+    """:class:`sonogym.ultrasound.beam.BeamTables` as arrays; ``pair`` holds ``shadow`` as its eighth column.
+
+    ``noise`` is the third column of ``row``. ``axial``, ``lateral`` and ``penumbra`` are half kernels with zeros until
+    their pairs of taps fill whole passes (see :mod:`kernel_focus`).
+    """
+
+    step: np.float32
+    row: Array
+    noise: Array
+    axial: Array
+    splat: Array
+    lateral: Array
+    radius: Array
+    penumbra: Array
+    penumbra_radius: Array
+    elevation: Array
+    bulge: Array
+    curvature: np.float32
+    plane: Array
+    pair: Array
+    texture: Array
+    refracts: bool
+    face: np.float32
+    orders: int
+    nearest: int
+    tail: Array
+    haze: Array
+
+
+class Workspace(NamedTuple):
+    """Scratch of one thread.
+
+    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, lines); those of scatter have rows of zeros
+    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
+    (``across`` [m] from the image plane has no row before),
+    ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
+    ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
+    interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with room for a blur.
+    """
+
+    scatter: tuple[Array, Array]
+    echoes: tuple[Array, Array]
+    place: Array
+    across: Array
+    word: Array
+    gain: Array
+    shade: Array
+    soft: Array
+    strength: Array
+    state: Array
+    index: Array
+    found: Array
+    corner: Array
+    met: Array
+    beam: tuple[Array, Array]
+    focused: tuple[Array, Array]
+    peaks: tuple[Array, ...]
+    bent: tuple[Array, Array]
