@@ -29,7 +29,7 @@ from sonogym.geometry import grids
 HERE = Path(__file__).parent
 SPACING = 3e-3  # m: what the atlas reads
 NOISE = 12.0  # HU of the CT made of labels
-HELD_OUT = 12
+HELD_OUT = 6
 
 
 def bare_ct(anatomy, hu=None):
@@ -120,22 +120,24 @@ def summary(rows):
     return "\n".join(lines) + "\n"
 
 
+def cases(folder, held_out):
+    """Name, patient, truth [m], mesh bounds [mm] and HU of each scan, one after another."""
+    if folder is not None:
+        yield from real_rows(folder)
+    for number in held_out:
+        patient = load_patient(f"procedural:test/{number}", SPACING)
+        yield patient.name, patient, places(patient), {}, None
+
+
 def main():
     """Run and write both files."""
     torch.set_num_threads(1)
     folder = next((Path(word) for word in sys.argv[1:] if not word.startswith("--")), None)
-    held_out = range(2 if "--quick" in sys.argv else HELD_OUT)
-    cases = [] if folder is None else list(real_rows(folder))
-    for number in held_out:
-        patient = load_patient(f"procedural:test/{number}", SPACING)
-        cases.append((patient.name, patient, places(patient), {}, None))
     rows = []
-    for case in cases:
+    for case in cases(folder, range(2 if "--quick" in sys.argv else HELD_OUT)):
         rows.append(judged(*case))
-        print(
-            json.dumps({key: rows[-1][key] for key in ("scan", "wrong_level", "median_mm", "belief", "seconds")}),
-            flush=True,
-        )
+        told = ("scan", "wrong_level", "median_mm", "belief", "seconds")
+        print(json.dumps({key: rows[-1][key] for key in told}), flush=True)
         (HERE / "atlas.json").write_text(json.dumps(rows, indent=1) + "\n")
         (HERE / "atlas.md").write_text(summary(rows))
 

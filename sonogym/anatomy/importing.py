@@ -26,7 +26,7 @@ from sonogym.anatomy.readers import LOWEST_HU, Scan, read_ct
 from sonogym.anatomy.resampling import Grid, between, cropped, grid_over, resample_labels, resample_linear
 from sonogym.anatomy.scan_facts import HIGHEST_HU, contrast_agent, find_metal, problems_of, structure_medians
 from sonogym.anatomy.show import write_figure
-from sonogym.anatomy.surface import mark_cut, skin_from_body
+from sonogym.anatomy.surface import Skin, mark_cut, skin_from_body
 from sonogym.anatomy.synthetic_ct import synthesise_ct
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.totalsegmentator import Structures, read_structures, tissue_table
@@ -164,8 +164,7 @@ def _assemble(scan: Scan, structures: Structures | None, wanted: _Wanted, source
     given = {key: torch.tensor(point) for key, point in wanted.landmarks.items()}
     check_landmarks(given, skin, patient.grid)
     estimate = _estimate(patient, tissue, given, wanted)
-    usable = {key: point for key, point in estimate.landmarks.items() if estimate.confidence[key] >= LEAST_CONFIDENCE}
-    points = found | {key: torch.from_numpy(point).float() for key, point in usable.items()} | given
+    points = found | _believed(estimate, skin) | given
     check_landmarks(points, skin, patient.grid)
     hu = np.clip(np.rint(patient.hu), LOWEST_HU, None).astype(np.int16)
     facts = source | _scan_facts(scan, patient) | more | {"landmarks_given": sorted(given)} | _estimate_facts(estimate)
@@ -188,6 +187,16 @@ def _estimate(patient: _Patient, tissue: np.ndarray, given: dict[str, torch.Tens
         return Estimate(landmarks={}, confidence={})
     known = {key: point.double().numpy() for key, point in given.items()}
     return estimate_landmarks(patient.hu, tissue, patient.grid, known, wanted.progress)
+
+
+def _believed(estimate: Estimate, skin: Skin) -> dict[str, torch.Tensor]:
+    """Estimated landmarks that are confident enough to place a probe by, inside the body."""
+    points = {key: torch.from_numpy(point).float() for key, point in estimate.landmarks.items()}
+    return {
+        key: point
+        for key, point in points.items()
+        if estimate.confidence[key] >= LEAST_CONFIDENCE and float(skin.at(point)) < 0.0
+    }
 
 
 def _estimate_facts(estimate: Estimate) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sonogym.anatomy.resampling import Grid
 LEAST_CONFIDENCE = 0.5  # what is below is no landmark to place a probe by (design)
 LEAST_LEVELS = 3  # vertebrae in a row that name a spine
 ORGANS = ("kidney_left", "kidney_right", "liver", "spleen", "gall_bladder", "lung_right")
-VESSELS = tuple(f"aorta_{level}" for level in ("T12", "L1", "L2", "L3", "L4"))
+VESSELS = tuple(f"{vessel}_{level}" for vessel in ("aorta", "cava") for level in ("T12", "L1", "L2", "L3", "L4"))
 REGISTERED = 6  # patients
 SPREAD = 20e-3  # m between patients at which an organ's place is worth 1/e
 SOFT = dict.fromkeys((*ORGANS, *VESSELS), (-20.0, 300.0)) | {"lung_right": (-1000.0, -500.0)}  # HU
@@ -66,6 +66,8 @@ def estimate_landmarks(
     if len(levels.centres) < LEAST_LEVELS or sum(name in model.names for name in levels.centres) < 2:
         return Estimate(landmarks={}, confidence={})
     places = {f"vertebra_{name}": point for name, point in levels.centres.items()}
+    if "S1" in levels.centres:
+        places["sacrum"] = levels.centres["S1"]
     confidence = dict.fromkeys(places, levels.belief)
     for name, (point, agreement) in _organs(scene, levels, templates, progress).items():
         places[name], confidence[name] = point, levels.belief * agreement * _plausible(scene, name, point)
