@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +52,10 @@ def import_command(
     heights_mm: Annotated[
         str | None, typer.Option(help="LOW,HIGH: keep the slices between, in mm towards the head (RAS).")
     ] = None,
+    atlas: Annotated[
+        bool | None,
+        typer.Option("--atlas/--no-atlas", help="Estimate vertebrae and organs (default: where neither is given)."),
+    ] = None,
     series: Annotated[str | None, typer.Option(help="End of the UID, where a folder has several series.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here as well.")] = None,
@@ -80,8 +85,9 @@ def import_command(
     heights = None if heights_mm is None else parse_heights(heights_mm)
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
     patient = import_ct(
-        source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights
-    )
+        source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights,
+        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(),
+    )  # fmt: skip
     found = _found(patient)
     if json_file is not None:
         write_json(json_file, found)
@@ -206,9 +212,15 @@ def _landmark_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table("landmark", "R", "A", "S", title="landmarks [mm]")
+    estimates = {name: entry for name, entry in found["estimates"].items() if name not in found["landmarks_given"]}
     for name, point in found["landmarks_mm"].items():
         given = " (given)" if name in found["landmarks_given"] else ""
-        table.add_row(name + given, *(f"{value:.1f}" for value in point))
+        how = f" (estimate, confidence {estimates[name]['confidence']:.2f})" if name in estimates else given
+        table.add_row(name + how, *(f"{value:.1f}" for value in point))
+    for name, entry in estimates.items():
+        if name not in found["landmarks_mm"]:
+            doubt = f" [yellow](doubtful, confidence {entry['confidence']:.2f}: not used)[/]"
+            table.add_row(name + doubt, *(f"{value:.1f}" for value in entry["mm"]))
     return table
 
 
