@@ -47,9 +47,8 @@ class BeamTables:
     ``bulge`` their :func:`bulge_table` (no rows where nothing is pressed or the image plane is the only one) and
     ``curvature`` of a convex face [1/m] for compressed tissue, ``stress`` of :func:`strip_stress`; ``plane``
     (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`;
-    ``shadow``
-    :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
-    downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
+    ``shadow`` :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain``
+    (samples,) that downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]

@@ -128,13 +128,13 @@ def _walk(
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
         for i in range(before, changes):
-            line = np.uintp(found[LINE, i])
+            changed, at = np.uintp(found[LINE, i]), np.uintp(i)
             found[ROW, i] = row
-            length[line] = tissue[word[row + 1, line] & _255, 2]
+            length[changed] = tissue[word[row + 1, changed] & _255, 2]
             if pressed:
-                at, lean, taper = np.uintp(i), rays.slopes[0, line], rays.slopes[1, line]
+                lean, taper = rays.slopes[0, changed], rays.slopes[1, changed]
                 met[ALONG + at], met[SHEAR + at], met[LATERAL + at], met[ABOVE + at] = stretched(
-                    depth[line], rays.indentation[line], inverse[line], lean, taper, curvature
+                    depth[changed], rays.indentation[changed], inverse[changed], lean, taper, curvature
                 )
         if pressed:
             for line in range(length.shape[0]):

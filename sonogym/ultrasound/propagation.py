@@ -110,7 +110,7 @@ class Plane:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
         lines, tables, self.row = self.lines, self.tables, k
         material, t = in_plane(self.depth, lines.indentation, lines.column)
-        self.across = torch.full_like(material, tables.elevation[self.number, k])
+        self.across = tables.elevation[self.number, k].expand_as(material)
         if lines.pressed and tables.bulge.shape[1]:
             bulge = tables.bulge[self.number, k]
             material, self.across = moved(self.depth, lines.indentation, lines.column, tables.curvature, bulge)
@@ -133,7 +133,7 @@ class Plane:
             scatter = scatter + self._noise(k)
         if len(tables.paths.tail):
             tail, below = self.gas.tail(k, tables.paths.tail)
-            straight = torch.full_like(material, tables.elevation[self.number, k])
+            straight = tables.elevation[self.number, k].expand_as(material)
             behind = self._voxel(self.gas.place + below * tables.step, straight)
             scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
