@@ -125,14 +125,16 @@ def test_without_options_nothing_of_the_rig_is_there():
     assert not any(name.startswith(("time_over", "force", "stop")) for name in info)
 
 
-# scripted violations: options of the environment, limits to change, action, cost that must come, stop that must come
+# scripted violations: options of the environment, limits changed, action, the stop that must come
+DOWN, UP = [0, 0, 1, 0, 0, 0], [0, 0.3, -1, 0, 0, 0]
+BORDER = {"max_linear_speed": 0.09, "randomization.yaw": 0.0}
 VIOLATIONS = {
-    "force": ({"action_mode": "twist"}, {}, [0, 0, 1, 0, 0, 0], StopReason.FORCE),
-    "pressure": ({"action_mode": "twist"}, {"pressure_cost": 2e4, "pressure_stop": 3e4}, [0, 0, 1, 0, 0, 0], StopReason.PRESSURE),
+    "force": ({"action_mode": "twist"}, {}, DOWN, StopReason.FORCE),
+    "pressure": ({"action_mode": "twist"}, {"pressure_cost": 2e4, "pressure_stop": 3e4}, DOWN, StopReason.PRESSURE),
     "speed": ({"max_linear_speed": 0.2}, {"speed_stop": 0.15}, [0, 1, 0], StopReason.SPEED),
-    "workspace": ({"max_linear_speed": 0.09}, {"workspace_stop": 1.0}, [0, 1, 0], StopReason.WORKSPACE),
-    "contact": ({"action_mode": "twist"}, {"contact_stop": 1.0}, [0, 0.3, -1, 0, 0, 0], StopReason.CONTACT),
-}  # fmt: skip
+    "workspace": (BORDER, {"workspace_stop": 1.0}, [0, 1, 0], StopReason.WORKSPACE),
+    "contact": ({"action_mode": "twist"}, {"contact_stop": 1.0}, UP, StopReason.CONTACT),
+}
 
 
 @pytest.mark.parametrize("cause", VIOLATIONS)
