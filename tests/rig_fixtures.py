@@ -50,3 +50,24 @@ def with_limits(env, **limits):
     )
     env.task.simulator = dataclasses.replace(simulator, rig=dataclasses.replace(simulator.rig, safety=safety))
     return env
+
+
+def ribs_below(body, spacing=0.025, under=0.020, radius=0.006, plane=0.045):
+    """Distance to ribs across a leaning back, ``spacing`` [m] apart and ``under`` the skin, and to a plane below."""
+    distance = body.skin.distance
+    matrix = distance.patient_from_voxel
+    axes = [torch.arange(n) * matrix[i, i] + matrix[i, 3] for i, n in enumerate(distance.voxels.shape[1:])]
+    _, _, z = torch.meshgrid(*axes, indexing="ij")
+    deep = -distance.voxels[0].double()
+    along = torch.remainder(z + 0.5 * spacing, spacing) - 0.5 * spacing
+    ribs = torch.hypot(along, deep - under - radius) - radius
+    return Volume(torch.minimum(ribs, plane - deep).float()[None], matrix)
+
+
+def swaying_back(body, reach):
+    """A breath that lifts all of the body by ``reach`` [m] towards the probe on its back."""
+    distance = body.skin.distance
+    shape = distance.voxels.shape[1:]
+    return Volume(
+        torch.tensor([0.0, -reach, 0.0])[:, None, None, None].expand(3, *shape).clone(), distance.patient_from_voxel
+    )

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonogym.cli.planes import planes_command
+from sonogym.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     anatomy.command("list")(list_command)
     anatomy.command("show")(show_command)
     anatomy.command("check")(check_command)
+    anatomy.command("planes")(planes_command)
     app.add_typer(anatomy, name="anatomy")
 
 
@@ -123,21 +127,34 @@ def list_command(
 
 def show_command(
     patient: Annotated[str, typer.Argument(metavar="PATIENT", help="An imported folder, or procedural:SPLIT/NUMBER.")],
-    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write; with --3d also .glb or .ply.")],
+    solid: Annotated[bool, typer.Option("--3d", help="Surfaces from three sides instead of slices.")] = False,
+    plane: Annotated[
+        list[str] | None, typer.Option(help="With --3d: a standard plane whose image sector is drawn; repeatable.")
+    ] = None,
 ) -> None:
-    """Draw three planes of a patient: CT, tissues, skin, landmarks.
+    """Draw a patient: three slices with CT, tissues, skin and landmarks, or its surfaces in 3-D.
 
     \b
     Examples:
       sonogym anatomy show patients/ann --out ann.png
-      sonogym anatomy show procedural:test/7 --out seven.png
+      sonogym anatomy show procedural:test/7 --3d --plane kidney_right_long --out seven.png
+      sonogym anatomy show procedural:test/7 --3d --out seven.glb
     """
     from sonogym.anatomy.cache import write_atomically
     from sonogym.anatomy.library import load_patient
-    from sonogym.anatomy.show import write_figure
 
+    if plane and not solid:
+        raise InvalidInputError("--plane draws image sectors in 3-D: add --3d")
     anatomy = load_patient(patient)
-    write_atomically(out, lambda path: write_figure(anatomy, path))
+    if solid:
+        from sonogym.anatomy.show_surfaces import write_surfaces
+
+        write_atomically(out, lambda path: write_surfaces(anatomy, path, out.suffix, plane or ()))
+    else:
+        from sonogym.anatomy.show import write_figure
+
+        write_atomically(out, lambda path: write_figure(anatomy, path))
     typer.echo(f"wrote {out}")
 
 

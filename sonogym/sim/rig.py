@@ -33,7 +33,7 @@ def force_control(control_period: float, latency: float, force_limit: float) -> 
     """The admittance of scans: quick, without steady error, stable with 50 ms of latency (docs/safety.md)."""
     samples = math.ceil(CONTROL_RATE * control_period)
     return Admittance(
-        period=control_period / samples, bandwidth=20.0, reset_time=0.4, approach=0.025, latency=latency,
+        period=control_period / samples, bandwidth=40.0, reset_time=0.3, approach=0.025, latency=latency,
         force_limit=force_limit, speed_limit=0.5,
     )  # fmt: skip
 
