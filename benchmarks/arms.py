@@ -1,4 +1,5 @@
-"""Kinematics of 256 arms at once beside PyBullet's, one arm after another, written to benchmarks/arms.json and arms.md.
+"""Kinematics of 256 arms at once beside PyBullet's, one arm after another, and a control step of both robots of a scan
+(kinematic, and with PyBullet's dynamics), written to benchmarks/arms.json and arms.md.
 
 Run: python benchmarks/arms.py [--quick]. Times are processor time of the one thread: a busy machine changes little.
 """
@@ -13,13 +14,20 @@ from typing import Any
 
 import torch
 
+from sonogym.anatomy.phantoms import flat_skin, phantom_pose
+from sonogym.anatomy.stack import VolumeStack
 from sonogym.cli.benchmark import machine
 from sonogym.cli.tables import write_json
+from sonogym.geometry import Pose
 from sonogym.robot.arm import Arm, load_arm
+from sonogym.robot.bullet import BulletArm
 from sonogym.robot.inverse_kinematics import InverseKinematics, follow, move
+from sonogym.robot.placement import lay
+from sonogym.robot.robot import KinematicArm
+from sonogym.ultrasound.transducer import load_probe
 
 HERE = Path(__file__).parent
-BATCH = 256
+BATCH, ROBOTS = 256, 16
 COLUMNS = ("name", "size", "batch", "threads", "ms", "per_second", "spread", "baseline", "baseline_per_second", "ratio")
 URDF = {"kuka_iiwa": "kuka_iiwa/model.urdf", "franka_panda": "franka_panda/panda.urdf"}
 LINK = {"kuka_iiwa": 6, "franka_panda": 7}
@@ -95,9 +103,30 @@ def rows(name: str, repeats: int) -> list[dict[str, Any]]:
     return [_row(f"{name}: {what}", *cpu_seconds(run, repeats), text, base) for what, run, text, base in parts]
 
 
-def _row(name: str, seconds: float, spread: float, baseline: str, base: float) -> dict[str, Any]:
-    rate = BATCH / seconds
-    values = (name, "7 joints", BATCH, 1, 1e3 * seconds, rate, spread, baseline, base, rate / base)
+def robots(name: str, repeats: int) -> list[dict[str, Any]]:
+    """A control step of .1 s of 16 arms on a flat phantom: kinematic, and with dynamics (24 substeps each)."""
+    arm, slab = load_arm(name, tool="probe"), flat_skin((0.25, 0.08, 0.25))
+    start = phantom_pose().unsqueeze(0).unsqueeze(0)
+    placement = lay(VolumeStack.from_volumes([slab.distance]), start, arm)
+    goal = placement.base_from_patient @ start[0]
+    goal = Pose(goal.quaternion.expand(ROBOTS, 4), goal.translation.expand(ROBOTS, 3))
+    index = torch.zeros(ROBOTS, dtype=torch.long)
+    kinematic = KinematicArm.among(arm, goal[:1])
+    bullet = BulletArm(planner=kinematic, skins=[slab], placement=placement, transducer=load_probe("C5-2v"))
+    onwards = Pose(goal.quaternion, goal.translation + torch.tensor([2e-3, 0.0, 0.0]))
+    states = [robot.start(goal, index) for robot in (kinematic, bullet)]
+    fast, spread = cpu_seconds(lambda: kinematic.move(states[0], onwards, 0.1), repeats)
+    slow, slow_spread = cpu_seconds(lambda: bullet.move(states[1], onwards, 0.1), max(repeats // 5, 10))
+    text = "BulletArm, the same step"
+    return [
+        _row(f"{name}: step of KinematicArm", fast, spread, text, ROBOTS / slow, ROBOTS),
+        _row(f"{name}: step of BulletArm", slow, slow_spread, text, ROBOTS / slow, ROBOTS),
+    ]
+
+
+def _row(name: str, seconds: float, spread: float, baseline: str, base: float, batch: int = BATCH) -> dict[str, Any]:
+    rate = batch / seconds
+    values = (name, "7 joints", batch, 1, 1e3 * seconds, rate, spread, baseline, base, rate / base)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -108,7 +137,7 @@ def _cell(value: object) -> str:
 def main() -> None:
     torch.set_num_threads(1)
     repeats = 50 if "--quick" in sys.argv[1:] else 300
-    table = [row for name in URDF for row in rows(name, repeats)]
+    table = [row for name in URDF for row in rows(name, repeats) + robots(name, repeats)]
     write_json(HERE / "arms.json", {"machine": machine(), "command": "python benchmarks/arms.py", "rows": table})
     lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     lines += [" | ".join(_cell(row[column]) for column in COLUMNS) for row in table]
@@ -118,6 +147,7 @@ def main() -> None:
         f"`python benchmarks/arms.py` on {machine()}.",
         "`ms` is per call for the whole batch, processor time of one thread; `ratio` = arms a second over PyBullet's,",
         "which takes one arm at a time. A pose step takes the error to a goal and moves; a twist step only moves.",
+        "The robots' steps are of .1 s, PyBullet's in 24 substeps of dynamics and collision, one arm after another.",
         "",
     ]
     (HERE / "arms.md").write_text("\n".join(head + [f"| {line} |" for line in lines]) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ the file left out."""
 
 import math
 
+import numpy as np
 import pybullet
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_flange_is_where_pybullet_has_it(twin):
         expected = Pose(torch.tensor([w, x, y, z]).double(), torch.tensor(state[4]).double())
         point = expected.apply(torch.tensor(FLANGE[name]).double())
         assert (pose.translation[row] - point).norm() < 1e-5
-        turned = so3.multiply(expected.quaternion, so3.exp(torch.tensor([0.0, 0.0, TURN[name]]).double()))
+        turned = so3.multiply(expected.quaternion, so3.exp(torch.tensor([0.0, 0.0, TURN[name]], dtype=torch.float64)))
         assert so3.angle(pose.quaternion[row], turned) < 1e-5
 
 
@@ -78,6 +79,34 @@ def test_jacobian_is_pybullets(twin):
         )
         expected = torch.tensor([*linear, *angular]).double()[:, :7]
         assert (jacobian[row] - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_flange_and_jacobian_are_pinocchios(name):
+    pinocchio = pytest.importorskip("pinocchio", reason="pinocchio is not installed (pip install pin)")
+    which = arm(name)
+    model = pinocchio.buildModelFromUrdf(str(which.model.path))
+    data, frame = model.createData(), model.getFrameId(which.flange)
+    columns = [model.joints[model.getJointId(joint)].idx_v for joint in which.chain.joint_names]
+    q = postures(which, 30, seed=4)
+    poses, jacobians = which.base_from_tool(q), which.chain.jacobian(which.frames(q))
+    for row in range(30):
+        full = pinocchio.neutral(model)
+        full[columns] = q[row].numpy()
+        pinocchio.forwardKinematics(model, data, full)
+        pinocchio.updateFramePlacements(model, data)
+        placement = data.oMf[frame]
+        tip = placement.translation + placement.rotation @ np.array(FLANGE[name])
+        assert np.abs(poses.translation[row].numpy() - tip).max() < 1e-9
+        turned = (
+            placement.rotation
+            @ so3.to_matrix(so3.exp(torch.tensor([0.0, 0.0, TURN[name]], dtype=torch.float64))).numpy()
+        )
+        assert np.abs(so3.to_matrix(poses.quaternion[row]).numpy() - turned).max() < 1e-9
+        local = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        jacobian = pinocchio.computeFrameJacobian(model, data, full, frame, local)[:, columns]
+        jacobian[:3] += np.cross(jacobian[3:].T, placement.rotation @ np.array(FLANGE[name])).T
+        assert np.abs(jacobians[row].numpy() - jacobian).max() < 1e-9
 
 
 def test_single_precision_stays_within_ten_micrometres(twin):

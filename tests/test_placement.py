@@ -6,6 +6,7 @@ import torch
 from arm_fixtures import ARMS
 from skin_phantom import torso
 
+from sonogym.anatomy.phantoms import flat_skin, phantom_pose
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose, so3
 from sonogym.robot.arm import load_arm
@@ -70,3 +71,13 @@ def test_mean_of_several_starts_decides_for_each_patient():
     middle = (both.base_from_patient.unsqueeze(1) @ starts).translation.mean(1)
     assert torch.allclose(middle[0], arm.scan_at, atol=1e-6)
     assert torch.equal(both.base_from_patient.quaternion[0], one.base_from_patient.quaternion[0])
+
+
+def test_bed_lies_under_a_body_that_the_scan_cuts_off():
+    """A flat phantom has skin on one side only; below, its grid ends 0.05 + 0.04 m deep."""
+    arm = load_arm("kuka_iiwa")
+    skin = flat_skin((0.2, 0.05, 0.2))
+    placement = lay(VolumeStack.from_volumes([skin.distance]), phantom_pose().unsqueeze(0).unsqueeze(0), arm)
+    deepest = skin.distance.patient_from_voxel[1, 3] + (skin.distance.voxels.shape[2] - 1) * 3e-3
+    below = arm.scan_at[2].item() - placement.bed_height.item()
+    assert below == pytest.approx(float(deepest), abs=1e-3)

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body, content_digest
 from sonogym.anatomy.cache import cache_folder, kept
 from sonogym.anatomy.placing import skin_pose
 from sonogym.anatomy.plane_specs import PlaneSpec, Vector, families, find_spec
+from sonogym.anatomy.surface import BORDER, Skin
 from sonogym.anatomy.windows import FACE, coupled, openness
 from sonogym.errors import InvalidInputError
-from sonogym.geometry import Pose
+from sonogym.geometry import Pose, grids
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
 VERSION = "1"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
@@ -26,6 +27,7 @@ _UP = torch.tensor([0.0, 0.0, 1.0])
 _DEPTH_PRICE = 2.0  # of a metre further away, in shares of an open window (design: 5 cm against 10 %)
 _TURN_PRICE = 0.1  # of leaving the usual approach: another has to be clearly better
 _MISS_PRICE = 40.0  # of a metre beside the image plane
+_ON_SKIN = 1e-3  # m
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class PlaneView:
 
     ``window`` is the share of the target seen past bone, gas and lung (1 where nothing blocks, NaN without labels),
     ``coupled`` that of the pressed face on the skin, ``depth`` [m] of the target below the skin, ``miss`` [m] its
-    distance from the image plane.
+    distance from the image plane. ``imaged``: the probe stands on skin inside the scan; ``usable``: the field of view
+    did not cut that skin.
     """
 
     name: str
@@ -44,6 +47,7 @@ class PlaneView:
     coupled: float
     depth: float
     miss: float
+    imaged: bool
     usable: bool
 
     @property
@@ -51,6 +55,7 @@ class PlaneView:
         """Why the plane does not count as reachable; empty where it does."""
         least = find_spec(self.name).open
         reasons = {
+            "the scan ends there": not self.imaged,
             "the scan cut the skin there": not self.usable,
             f"face {100 * self.coupled:.0f} % on the skin": self.coupled < LEAST_COUPLED,
             f"target {1e3 * self.miss:.0f} mm beside the image": self.miss > MOST_MISS,
@@ -168,8 +173,10 @@ def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approa
     window = torch.full_like(depth, torch.nan if spec.blocks else 1.0)
     if body.tissues is not None:
         window = openness(body.tissues, body.skin, pose, target, spec.window, spec.blocks)
+    imaged, usable = _imaged(body.skin, pose.translation), body.skin.usable(pose.translation)
     usual = torch.arange(len(depth)) == 0
     value = window.nan_to_num(nan=0.0) + touching - _DEPTH_PRICE * depth - _MISS_PRICE * miss + _TURN_PRICE * usual
+    value = value - 10.0 * ~(imaged & usable)
     at = int(value.argmax()) if body.tissues is not None else 0
     return PlaneView(
         name=spec.name,
@@ -179,11 +186,20 @@ def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approa
         coupled=float(touching[at]),
         depth=float(depth[at]),
         miss=float(miss[at]),
-        usable=bool(body.skin.usable(pose.translation[at])),
+        imaged=bool(imaged[at]),
+        usable=bool(usable[at]),
     )
 
 
-_SCORES = ("window", "coupled", "depth", "miss", "usable")
+def _imaged(skin: Skin, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
+    """Whether points lie on the skin and no closer to the border of its grid than where the scan ends."""
+    voxel = grids.affine(skin.distance.voxel_from_patient.float(), points)
+    top = torch.tensor(skin.distance.voxels.shape[1:]) - 1
+    within = ((voxel >= BORDER - 1) & (voxel <= top - BORDER + 1)).all(-1)
+    return within & (skin.at(points).abs() < _ON_SKIN)
+
+
+_SCORES = ("window", "coupled", "depth", "miss", "imaged", "usable")
 
 
 def _packed(views: Mapping[str, PlaneView]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -202,7 +218,7 @@ def _unpacked(tensors: Mapping[str, Tensor], text: Mapping[str, str]) -> dict[st
     views = {}
     for at, name in enumerate(json.loads(text["names"])):
         scores = dict(zip(_SCORES, tensors["scores"][at].tolist(), strict=True))
-        usable = bool(scores.pop("usable"))
+        known = {name: bool(scores.pop(name)) for name in ("imaged", "usable")}
         pose = Pose(tensors["quaternion"][at], tensors["translation"][at])
-        views[name] = PlaneView(name=name, pose=pose, target=tensors["target"][at], usable=usable, **scores)
+        views[name] = PlaneView(name=name, pose=pose, target=tensors["target"][at], **known, **scores)
     return views

@@ -19,7 +19,7 @@ _CAST_STEP = 3e-3  # m along a ray that grazes the skin: a fold is wider
 _CAST_STEPS = 20  # towards the skin, each as long as the distance to it
 _CAST_CLOSE = 2e-4  # m: a ray that has not come this close grazes the skin
 SKIN_SPACING = 3e-3  # m: the distance is smooth, so a coarse grid with trilinear reading stays within .1 mm
-_AIR = 12  # voxels of air kept around the body
+BORDER = 12  # voxels of air kept around the body
 NORMAL_STEP = 6e-3  # m: a probe face averages the slope over about its own width
 CLEARANCE = 15e-3  # m from the middle of a probe to where the scan cut the body (design): the normal reads 9 mm around
 
@@ -126,7 +126,7 @@ def skin_from_body(body: Bool[Tensor, "x y z"], patient_from_voxel: Float[Tensor
     """Skin of a filled body mask; raises :class:`InvalidInputError` for an empty one."""
     if not bool(body.any()):
         raise InvalidInputError("the body mask is empty: the volume holds only air")
-    level = signed_distance(body.numpy(), patient_from_voxel.double(), SKIN_SPACING, 0.8 * SKIN_SPACING, _AIR)
+    level = signed_distance(body.numpy(), patient_from_voxel.double(), SKIN_SPACING, 0.8 * SKIN_SPACING, BORDER)
     distance = ndimage.gaussian_filter(level.voxels[0].numpy(), 0.7)
     return Skin(Volume(torch.from_numpy(distance)[None], level.patient_from_voxel))
 

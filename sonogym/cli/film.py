@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sonogym.robot.camera import Camera
 
 _COLOURS = 96  # of the GIF's palette (design)
+_DISTANCE = 1.4  # m from the camera to what it looks at (design)
 _HELP = """Film of a sweep: an arm with dynamics draws the probe along the skin, pressed to a set-point.
 
 Scene, ultrasound image with its depth scale, and force over time, as an animated GIF. Needs PyBullet (pip install
@@ -46,7 +47,7 @@ def _film(
     force_n: float = typer.Option(5.0, help="Set-point of the contact force."),
     seconds: float = typer.Option(10.0, help="Length of the film, landing and rest included."),
     breathing: bool = typer.Option(False, "--breathing", help="The patient breathes quietly, 4 s a breath."),
-    rate: float = typer.Option(10.0, help="Pictures a second."),
+    rate: float = typer.Option(10.0, help="Pictures a second, or the nearest that divides 20."),
     azimuth_deg: float | None = typer.Option(None, help="Of the camera, from the arm's x; faces the image if absent."),
     elevation_deg: float = typer.Option(24.0, help="Height of the camera over what it looks at."),
     seed: int = typer.Option(0, help="Seed of the speckle and the noise."),
@@ -70,27 +71,29 @@ def _film(
     stage = set_stage(patient, plane, robot, probe, 1e-3 * sweep_mm)
     scan = Scan(length=1e-3 * sweep_mm, force=force_n, seconds=seconds, breathing=breathing, seed=seed)
     azimuth = None if azimuth_deg is None else math.radians(azimuth_deg)
-    camera = look_at(stage.base_from_probe[0], azimuth, math.radians(elevation_deg), SCENE)
-    pictures = _pictures(stage, scan, camera, round(RATE / rate))
-    frames = list(tqdm(pictures, desc="film", unit="frame", total=math.ceil(seconds * rate), leave=False))
-    write_atomically(out, lambda path: write_gif(path, frames, rate, _COLOURS))
+    camera = look_at(stage.base_from_probe[0], azimuth, math.radians(elevation_deg), SCENE, _DISTANCE)
+    every = round(RATE / rate)
+    pictures = _pictures(stage, scan, camera, every)
+    frames = list(tqdm(pictures, desc="film", unit="frame", total=math.ceil(seconds * RATE / every), leave=False))
+    write_atomically(out, lambda path: write_gif(path, frames, RATE / every, _COLOURS))
     typer.echo(f"wrote {out}: {len(frames)} frames, {1e-6 * out.stat().st_size:.1f} MB")
 
 
 def _pictures(stage: Stage, scan: Scan, camera: Camera, every: int) -> Iterator[np.ndarray]:
     """The frames of the film, as the scan goes on: of each ``every``-th state."""
     from sonogym.cli.film_frame import Force, compose
-    from sonogym.cli.film_scan import RATE, scan_states
+    from sonogym.cli.film_scan import RATE, scan_simulator, scan_states
 
     times: list[float] = []
     readings: list[float] = []
-    for step, state in enumerate(scan_states(stage, scan)):
+    simulator = scan_simulator(stage, scan)
+    for step, state in enumerate(scan_states(simulator, stage, scan)):
         assert state.reading is not None
         assert state.robot is not None
         times.append(step / RATE)
         readings.append(float(state.reading[0]))
         if step % every:
             continue
-        fan = stage.fan(stage.renderer.render(state.patient_from_probe, stage.index, state.params.image))
+        fan = stage.fan(simulator.render(state))
         force = Force(times=times, readings=readings, set_point=scan.force, end=scan.seconds)
         yield compose(stage.picture(state.robot, fan, camera), fan, force)

@@ -14,7 +14,7 @@ from sonogym.robot.scene import Fan
 
 SCENE = (500, 400)  # pixels of the picture of the scene
 PANEL = 310  # pixels of the column beside it
-_IMAGE_HEIGHT = 252
+_IMAGE_HEIGHT = 214
 _GROUND, _LINE, _TEXT, _FAINT = (17, 21, 26), (72, 82, 94), (222, 228, 235), (140, 150, 162)
 _FORCE, _BAND = (255, 158, 64), (38, 62, 58)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 34, 24, 12, 22  # pixels around the force's axes

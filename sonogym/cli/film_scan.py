@@ -12,7 +12,7 @@ from sonogym.cli.stage import Stage
 from sonogym.robot.contact import Contact
 from sonogym.sim.force_control import Control
 from sonogym.sim.limits import load_limits
-from sonogym.sim.rig import Rig, force_control
+from sonogym.sim.rig import Rig, Stand, force_control
 from sonogym.sim.safety import Safety
 from sonogym.sim.simulator import Simulator
 from sonogym.sim.state import SimParams, SimState
@@ -36,9 +36,21 @@ class Scan:
     seed: int
 
 
-def scan_states(stage: Stage, scan: Scan) -> Iterator[SimState]:
+def scan_simulator(stage: Stage, scan: Scan) -> Simulator:
+    """Arm, tissue and force control around the stage."""
+    renderer, limits = stage.renderer, load_limits("default")
+    rig = Rig(
+        stand=Stand(robot=stage.robot, base_from_patient=stage.base_from_patient),
+        contact=Contact(renderer.skin, renderer.bone, renderer.transducer),
+        admittance=force_control(1.0 / RATE, _LATENCY, limits.force_stop),
+        safety=Safety(limits=limits, chain=stage.robot.arm.chain),
+        breathing=renderer.breathing if scan.breathing else None,
+    )
+    return Simulator(renderer=renderer, motion=stage.motion, control_period=1.0 / RATE, rig=rig)
+
+
+def scan_states(simulator: Simulator, stage: Stage, scan: Scan) -> Iterator[SimState]:
     """The states of a scan, ``RATE`` a second."""
-    simulator = _simulator(stage, scan)
     state = simulator.reset(_params(stage, scan))
     speed = scan.length / (scan.seconds - 2.0 * _LANDING)
     for step in range(round(scan.seconds * RATE)):
@@ -51,20 +63,8 @@ def scan_states(stage: Stage, scan: Scan) -> Iterator[SimState]:
         state = simulator.step(state, torch.tensor([[0.0, speed if moving else 0.0, 0.0]]))
 
 
-def _simulator(stage: Stage, scan: Scan) -> Simulator:
-    renderer, limits = stage.renderer, load_limits("default")
-    rig = Rig(
-        robot=stage.robot,
-        base_from_patient=stage.base_from_patient,
-        contact=Contact(renderer.skin, renderer.bone, renderer.transducer),
-        admittance=force_control(1.0 / RATE, _LATENCY, limits.force_stop),
-        safety=Safety(limits=limits, chain=stage.robot.arm.chain),
-        breathing=renderer.breathing if scan.breathing else None,
-    )
-    return Simulator(renderer=renderer, motion=stage.motion, control_period=1.0 / RATE, rig=rig)
-
-
 def _params(stage: Stage, scan: Scan) -> SimParams:
+    amplitude, period, phase = torch.tensor(_BREATH).unsqueeze(1)
     word, one = torch.tensor([scan.seed]), torch.ones(1)
     control = Control(set_point=_LIGHT * one, latency=_LATENCY * one, noise=_NOISE * one, bias=0.0 * one)
     return SimParams(
@@ -72,5 +72,5 @@ def _params(stage: Stage, scan: Scan) -> SimParams:
         start=stage.patient_from_probe,
         image=dataclasses.replace(RenderParams.default(1), speckle_seed=word, noise_seed=word),
         control=control,
-        breathing=Breathing(*(value * one for value in _BREATH)) if scan.breathing else None,
+        breathing=Breathing(amplitude=amplitude, period=period, phase=phase) if scan.breathing else None,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sonogym.geometry import Pose
     from sonogym.robot.camera import Camera
 
-DISTANCE = 1.75  # m from the camera to what it looks at (design)
+DISTANCE = 1.6  # m from the camera to what it looks at (design)
 _HELP = """Picture of the scene: an arm holds a probe on a patient, the image is drawn where its plane lies.
 
 Needs PyBullet (pip install pybullet; wheels up to Python 3.11). The camera looks at the image plane from the front

@@ -66,15 +66,31 @@ class Camera:
 
         Bullet's renderer samples the lower left corner of a pixel.
         """
-        ahead = np.subtract(self.target, self.eye)
-        ahead = ahead / np.linalg.norm(ahead)
-        right = np.cross(ahead, (0.0, 0.0, 1.0))
-        right /= np.linalg.norm(right)
+        ahead, right, up = self._axes()
         height, width = self.shape
         half = math.tan(0.5 * self.field_of_view)
         x = (np.arange(width) / width * 2.0 - 1.0) * half * width / height
         y = (1.0 - (np.arange(height) + 1) / height * 2.0) * half
-        return ahead + x[None, :, None] * right + y[:, None, None] * np.cross(right, ahead)
+        return ahead + x[None, :, None] * right + y[:, None, None] * up
+
+    def window(self, points: np.ndarray) -> tuple[slice, slice]:
+        """Rows and columns of the rendered pixels that may show ``points`` (points, 3) [m]; all if one is behind."""
+        height, width = self.shape
+        ahead, right, up = ((points - self.eye) @ axis for axis in self._axes())
+        if (ahead < _NEAR).any():
+            return slice(0, height), slice(0, width)
+        scale = 0.5 * height / math.tan(0.5 * self.field_of_view)
+        x, y = 0.5 * width + scale * right / ahead, 0.5 * height - scale * up / ahead
+        rows, columns = ((max(int(v.min()) - 2, 0), max(int(v.max()) + 3, 0)) for v in (y, x))
+        return slice(*rows), slice(*columns)
+
+    def _axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors ahead, right and up."""
+        ahead = np.subtract(self.target, self.eye)
+        ahead = ahead / np.linalg.norm(ahead)
+        right = np.cross(ahead, (0.0, 0.0, 1.0))
+        right /= np.linalg.norm(right)
+        return ahead, right, np.cross(right, ahead)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,8 @@ def _along(capsules: Capsules) -> tuple[Float[Tensor, "points 3"], Int[Tensor, "
 def _pairs(arm: Arm) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
     """Capsules three or more apart along the chain that do not touch in the home posture.
 
-    Two apart they share a neighbour: their joints' limits keep them from one another, their capsules overlap.
+    Two apart they share a neighbour and their joints' limits keep them from one another, but for forearm and flange: of
+    random postures these meet in 3 % (KUKA) and 5 % (Panda) by PyBullet's hulls, where capsules would say 37 and 47 %.
     """
     radius = arm.capsules.radius
     start, end = arm.capsules.segments(arm.frames(arm.home[None]))

@@ -53,12 +53,15 @@ def _up(inward: Float[Tensor, "patients 3"], lean: float) -> Float[Tensor, "pati
 
 
 def _lowest(skin: VolumeStack, patient: int, up: Float[Tensor, "3"]) -> Float[Tensor, ""]:
-    """Least coordinate [m] along ``up`` of the skin, read along its gradient from the grid points near it."""
+    """Least coordinate [m] along ``up`` of the body: of its skin, read along the gradient from the grid points near it,
+    and of the points inside where the scan ends.
+    """
     shape = skin.shape[patient].tolist()
     start = int(skin.offset[patient])
     distance = skin.flat[start : start + shape[0] * shape[1] * shape[2], 0].reshape(shape).float()
     patient_from_voxel = torch.linalg.inv(skin.voxel_from_patient[patient].float())
     step = float(patient_from_voxel[:3, :3].norm(dim=0).max())
-    inside = (distance <= 0.0) & (distance > -step)
+    inside = distance <= 0.0
     points = inside.nonzero().float() @ patient_from_voxel[:3, :3].T + patient_from_voxel[:3, 3]
-    return (points @ up + distance[inside]).min()
+    to_skin = distance[inside]
+    return (points @ up + torch.where(to_skin > -step, to_skin, 0.0)).min()

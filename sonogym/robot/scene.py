@@ -33,16 +33,20 @@ def draw_fan(picture: Picture, base_from_probe: Pose, fan: Fan, transparent: int
     A pixel's ray meets the plane y = 0 of the probe at depth t = -y_eye / y_ray; what is behind another body is hidden.
     """
     turn = so3.to_matrix(base_from_probe.quaternion.double()).numpy()
-    eye = (np.asarray(picture.camera.eye) - base_from_probe.translation.double().numpy()) @ turn
-    rays = picture.camera.rays() @ turn
+    origin = base_from_probe.translation.double().numpy()
+    left, right, bottom, top = fan.extent
+    corners = np.array([[x, 0.0, z] for x in (left, right) for z in (bottom, top)]) @ turn.T + origin
+    at = picture.camera.window(corners)
+    eye = (np.asarray(picture.camera.eye) - origin) @ turn
+    rays = picture.camera.rays()[at] @ turn
     steep = np.abs(rays[..., 1]) > _GRAZING
     t = np.where(steep, -eye[1] / np.where(steep, rays[..., 1], 1.0), -1.0)
-    x, z = eye[0] + t * rays[..., 0], eye[2] + t * rays[..., 2]
-    value, share, edge = _read(fan, x, z)
-    hidden = (picture.depth < t - _COINCIDENT) & (picture.body != transparent)
+    value, share, edge = _read(fan, eye[0] + t * rays[..., 0], eye[2] + t * rays[..., 2])
+    hidden = (picture.depth[at] < t - _COINCIDENT) & (picture.body[at] != transparent)
     share = OPACITY * share * (t > 0) * ~hidden
     colour = np.where(edge[..., None], _EDGE_COLOUR, value[..., None])
-    rgb = picture.rgb + share[..., None] * (colour - picture.rgb)
+    rgb = picture.rgb.copy()
+    rgb[at] += share[..., None] * (colour - rgb[at])
     return Picture(picture.camera, rgb, picture.depth, picture.body)
 
 
@@ -52,8 +56,7 @@ def _read(fan: Fan, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarra
     height, width = fan.image.shape
     at = np.stack(((z - top) / (bottom - top) * height - 0.5, (x - left) / (right - left) * width - 0.5))
     pixel = (right - left) / width
-    kept = np.pad(fan.inside, 1)[1:-1, 1:-1]
-    within = ndimage.distance_transform_edt(np.pad(kept, 1))[1:-1, 1:-1] * pixel
+    within = ndimage.distance_transform_edt(np.pad(fan.inside, 1))[1:-1, 1:-1] * pixel
     depth_inside = ndimage.map_coordinates(within, at, order=1, cval=0.0)
     value = ndimage.map_coordinates(fan.image.astype(np.float64), at, order=1, mode="nearest")
     return value, (depth_inside > 0.0).astype(np.float64), (depth_inside > 0.0) & (depth_inside < _EDGE)

@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-# no counting of references: the arrays outlive the call, and counting them took a tenth of a frame
-compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", _nrt=False)
+# Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
+# time to compile, nor counts of references, which took a tenth of a frame.
+compiled = numba.njit(
+    fastmath={"contract", "nsz", "arcp"}, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 inlined = numba.njit(inline="always")
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 
@@ -35,6 +38,8 @@ class Rays(NamedTuple):
     elevation: Array
     indentation: Array
     column: Array
+    slopes: Array
+    closed: Array
     coupling: Array
     scale: Array
     crowding: Array
@@ -52,10 +57,17 @@ class Scatterers(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One elevation plane: its offset at each row [m], weights of interfaces and of scatter."""
+    """One elevation plane: its offset at each row [m], weights of interfaces and of scatter, the table of ``moved``.
+
+    ``rough`` scales the diffuse part of an interface of each row so that the weight of interfaces then suits it;
+    ``beside``: pressed tissue comes from elsewhere than ``offset``.
+    """
 
     offset: Array
     weight: Array
+    rough: Array
+    bulge: Array
+    beside: bool
 
 
 class Tables(NamedTuple):
@@ -75,13 +87,17 @@ class Tables(NamedTuple):
     penumbra: Array
     penumbra_radius: Array
     elevation: Array
+    bulge: Array
+    curvature: np.float32
     plane: Array
+    rough: Array
     pair: Array
     texture: Array
     refracts: bool
     face: np.float32
     orders: int
     nearest: int
+    comet: np.float32
     tail: Array
     haze: Array
 
@@ -90,7 +106,8 @@ class Workspace(NamedTuple):
     """Scratch of one thread.
 
     ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, lines); those of scatter have rows of zeros
-    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels,
+    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
+    (``across`` [m] from the image plane has no row before),
     ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
     ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
     interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with room for a blur.
@@ -99,6 +116,7 @@ class Workspace(NamedTuple):
     scatter: tuple[Array, Array]
     echoes: tuple[Array, Array]
     place: Array
+    across: Array
     word: Array
     gain: Array
     shade: Array

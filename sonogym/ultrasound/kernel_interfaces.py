@@ -14,7 +14,9 @@ import math
 import numpy as np
 
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.kernel_contact import pressed_cosine
 from sonogym.ultrasound.kernel_speckle import echo_word, imaginary_part, real_part
+from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST
 from sonogym.ultrasound.propagation import FLAT, FURTHEST_SHIFT
 from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT
 
@@ -25,14 +27,15 @@ LIST = 3 * 4096 + 16
 (
     A, B, C, U, V, W, DIRECTION_A, DIRECTION_B, DIRECTION_C, ADVANCE, Z1, Z2, RATIO, WALL, LOBE, DIFFUSE, MIDDLE,
     SHADOW, PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
-) = (np.uintp(LIST * column) for column in range(26))  # fmt: skip
+    ALONG, SHEAR, LATERAL, ABOVE, SPACING, LOOP,
+) = (np.uintp(LIST * column) for column in range(32))  # fmt: skip
 N0, N1, N2, N3, F0, F1, F2, F3, CELL, ONES = (np.uintp(LIST * column) for column in range(10))
-MET, CORNER = 26 * LIST, 10 * LIST
+MET, CORNER = 32 * LIST, 10 * LIST
 _255 = np.uint32(255)
 _ORDER, _ORDERS, _SHARP, _SHARPS = (np.uint32(n) for n in (ORDER_SHIFT, ORDER_MASK, SHARP_SHIFT, SHARP_MASK))
 _0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _NEXT = np.uintp(1)
-FLAT2, _SHIFT = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT)
+FLAT2, _SHIFT, _FAINTEST = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT), np.float32(FAINTEST)
 
 
 @inlined
@@ -105,13 +108,14 @@ def _echo(cosine, z1, z2, ratio, wall, lobe, diffuse):
 
 
 @compiled
-def _places(count, first, rays, plane, pair, place, word, found, met):
+def _places(count, first, rays, plane, pair, place, across, word, found, met):
     """Of each interface: its labels' row of ``pair``, its line, and the point midway between the samples."""
     origin, direction, elevation = rays.origin, rays.direction, rays.elevation
     for n in range(count):
         i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n])
         near, far = place[row, line], place[row + _NEXT, line]
-        out, middle = plane.offset[np.uintp(first) + row], _HALF * (near + far)
+        middle = _HALF * (near + far)
+        out = across[row, line] if plane.beside else plane.offset[np.uintp(first) + row]
         met[ADVANCE + i], met[PLACE + i] = far - near, middle
         met[CROSSING + i] = np.float32(first + found[ROW, n]) - _HALF
         da, db, dc = direction[0, line], direction[1, line], direction[2, line]
@@ -121,7 +125,8 @@ def _places(count, first, rays, plane, pair, place, word, found, met):
         met[C + i] = origin[2, line] + dc * middle + elevation[2] * out
         change = pair[np.uintp(word[row, line] & _255), np.uintp(word[row + _NEXT, line] & _255)]
         met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i] = change[0], change[1], change[2], change[3]
-        met[LOBE + i], met[DIFFUSE + i], met[MIDDLE + i], met[SHADOW + i] = change[4], change[5], change[6], change[7]
+        met[LOBE + i], met[MIDDLE + i], met[SHADOW + i] = change[4], change[6], change[7]
+        met[DIFFUSE + i] = plane.rough[np.uintp(first) + row] * change[5]
 
 
 @compiled
@@ -179,7 +184,7 @@ def _cross(count, corner, met):
 
 
 @compiled
-def _reflect(count, corner, met):
+def _reflect(count, pressed, elevation, corner, met):
     """Echo at unit transmission, with the angle from the gradient of the order map."""
     for n in range(count):
         i = np.uintp(n)
@@ -187,7 +192,11 @@ def _reflect(count, corner, met):
         near, far = _corners(corner, i)
         _, ga, gb, gc = _slopes(_orders(near), _orders(far), met[U + i], met[V + i], met[W + i])
         rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
-        cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(max(rise2, FLAT2) * length2), _1)
+        if pressed:
+            stretch = (met[ALONG + i], met[SHEAR + i], met[LATERAL + i], met[ABOVE + i])
+            cosine = pressed_cosine((ga, gb, gc), (da, db, dc), (elevation[0], elevation[1], elevation[2]), stretch)
+        else:
+            cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(max(rise2, FLAT2) * length2), _1)
         reflection, specular, diffuse = _echo(
             cosine if rise2 > FLAT2 else _1,
             met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i], met[LOBE + i], met[DIFFUSE + i],
@@ -199,16 +208,16 @@ def _reflect(count, corner, met):
 
 
 @compiled
-def meet(count, first, grid, rays, plane, scatterers, pair, place, word, found, corner, met):
+def meet(count, first, grid, rays, plane, pressed, scatterers, pair, place, across, word, found, corner, met):
     """Fill ``met`` for the first ``count`` interfaces ``found`` in the block of rows that begins with ``first``."""
-    _places(count, first, rays, plane, pair, place, word, found, met)
+    _places(count, first, rays, plane, pair, place, across, word, found, met)
     _draw(count, scatterers, corner, met)
     _cells(count, grid.shape, grid.stride, corner, met)
     _fetch(count, grid.voxels, grid.stride, corner)
     _cross(count, corner, met)
     _cells(count, grid.shape, grid.stride, corner, met)
     _fetch(count, grid.voxels, grid.stride, corner)
-    _reflect(count, corner, met)
+    _reflect(count, pressed, rays.elevation, corner, met)
 
 
 @inlined
@@ -231,3 +240,17 @@ def put_pulses(count, found, met, splat, echoes):
     for n in range(count):
         i = np.uintp(n)
         put_pulse(met[CROSSING + i], np.uintp(found[LINE, n]), met[REAL + i], met[IMAGINARY + i], splat, echoes)
+
+
+@compiled
+def put_comet_tails(count, found, met, thickest, splat, echoes):
+    """Add what bounces in the layers up to ``thickest`` samples above interfaces (see ``Plane._comet_tail``)."""
+    for n in range(count):
+        i, line = np.uintp(n), np.uintp(found[LINE, n])
+        spacing, loop = met[SPACING + i], met[LOOP + i]
+        real, imaginary, place = loop * met[REAL + i], loop * met[IMAGINARY + i], met[CROSSING + i]
+        order = 0
+        while order < COMET_ORDERS and spacing <= thickest and abs(real) + abs(imaginary) > _FAINTEST:
+            order += 1
+            put_pulse(place + np.float32(order) * spacing, line, real, imaginary, splat, echoes)
+            real, imaginary = loop * real, loop * imaginary

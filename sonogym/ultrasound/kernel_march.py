@@ -9,17 +9,20 @@ the sound pass, scatter. Lines that refraction or breathing bends need blocks of
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.kernel_contact import close_veins, crowded, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
+    ABOVE,
+    ALONG,
     FLAT2,
     IMAGINARY,
+    LATERAL,
     LINE,
+    LOOP,
     LOST,
     NORMAL_A,
     NORMAL_B,
@@ -27,7 +30,10 @@ from sonogym.ultrasound.kernel_interfaces import (
     PLACE,
     REAL,
     ROW,
+    SHEAR,
+    SPACING,
     meet,
+    put_comet_tails,
     put_pulses,
 )  # fmt: skip
 from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
@@ -38,26 +44,13 @@ from sonogym.ultrasound.voxel_word import TEXTURE_SHIFT
 FLOOR = np.float32(_PROPAGATION_FLOOR)
 # rows of ``state``, what each line carries down: depth and the length of its next step [m], 1 / support of the
 # compression, transmission so far and that of the next step, amplitude of its tissue's scatter; row, strength and place
-# of the first gas (see ``long_paths.GasSurface``)
-DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE, STATES = range(10)
+# of the first gas (see ``long_paths.GasSurface``); row, reflection and transmission behind the last interface
+DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE = range(9)
+LAST_ROW, LAST_LOST, LAST_PASSED, STATES = range(9, 13)
 _NEXT = np.uintp(1)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
-
-
-@inlined
-def _material(depth, indentation, inverse):
-    """Depth in the undeformed tissue: r - A S(t)."""
-    t = min(depth * inverse, _1)
-    return depth - indentation * (_1 - t * t * (_3 - _2 * t))
-
-
-@inlined
-def _crowded(scale, crowding, depth, inverse):
-    """Scale of scatter where the tissue is compressed: dZ/dz - 1 goes as t (1 - t)."""
-    t = min(depth * inverse, _1)
-    return scale * math.sqrt(_1 + crowding * t * (_1 - t))
 
 
 @inlined
@@ -75,6 +68,7 @@ def _begin(rays, step, tissue, work):
         state[INVERSE, line] = _1 / rays.column[line]
         state[PASSED, line], state[GAS_STRENGTH, line] = rays.coupling[line], _0
         state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
+        state[LAST_ROW, line], state[LAST_LOST, line], state[LAST_PASSED, line] = _0, _0, _1
         place[0, line] = -rays.indentation[line] - _HALF * step
         word[0, line] = GEL
         crowding = max(crowding, rays.crowding[line])
@@ -85,23 +79,17 @@ def _begin(rays, step, tissue, work):
 
 
 @compiled
-def _undeform(place, depth, indentation, inverse):
-    for line in range(place.shape[0]):
-        place[line] = _material(depth[line], indentation[line], inverse[line])
-
-
-@compiled
-def _locate(place, index, rays, out, grid):
-    """Nearest voxel of one row of samples; ``out`` [m] of the image plane."""
+def _locate(place, across, beside, index, rays, out, grid):
+    """Nearest voxel of one row of samples; ``out`` [m] of the image plane, or ``across`` if that is ``beside`` it."""
     origin, direction, shape, stride = rays.origin, rays.direction, grid.shape, grid.stride
-    oa, ob, oc = rays.elevation[0] * out, rays.elevation[1] * out, rays.elevation[2] * out
+    ea, eb, ec = rays.elevation[0], rays.elevation[1], rays.elevation[2]
     top_a, top_b, top_c = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     p, q, r = stride[0], stride[1], stride[2]
     for line in range(place.shape[0]):
-        x = place[line]
-        i = _nearest(origin[0, line] + direction[0, line] * x + oa, top_a)
-        j = _nearest(origin[1, line] + direction[1, line] * x + ob, top_b)
-        m = _nearest(origin[2, line] + direction[2, line] * x + oc, top_c)
+        x, y = place[line], across[line] if beside else out
+        i = _nearest(origin[0, line] + direction[0, line] * x + ea * y, top_a)
+        j = _nearest(origin[1, line] + direction[1, line] * x + eb * y, top_b)
+        m = _nearest(origin[2, line] + direction[2, line] * x + ec * y, top_c)
         index[line] = np.uint32(np.int32(i * p) + np.int32(j * q) + np.int32(m * r))
 
 
@@ -122,30 +110,42 @@ def _changes(lines, word, before):
 
 
 @compiled
-def _walk(first, count, grid, rays, plane, pressed, tissue, place, word, gain, found, index, state):
+def _walk(
+    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, state
+):  # fmt: skip
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
     for row in range(count):
-        _undeform(place[row + 1], depth, rays.indentation, inverse)
+        if plane.beside:
+            bulge = plane.bulge[first + row]
+            undeform_beside(place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge)
+        else:
+            undeform(place[row + 1], depth, rays.indentation, inverse)
         turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
-        _locate(place[row + 1], index, rays, plane.offset[first + row], grid)
+        _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
         _read(word[row + 1], grid.voxels, index)
+        close_veins(word[row + 1], rays.closed[first + row])
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
         for i in range(before, changes):
-            line = np.uintp(found[LINE, i])
+            changed, at = np.uintp(found[LINE, i]), np.uintp(i)
             found[ROW, i] = row
-            length[line] = tissue[word[row + 1, line] & _255, 2]
+            length[changed] = tissue[word[row + 1, changed] & _255, 2]
+            if pressed:
+                lean, taper = rays.slopes[0, changed], rays.slopes[1, changed]
+                met[ALONG + at], met[SHEAR + at], met[LATERAL + at], met[ABOVE + at] = stretched(
+                    depth[changed], rays.indentation[changed], inverse[changed], lean, taper, curvature
+                )
         if pressed:
             for line in range(length.shape[0]):
-                gain[row, line] = _crowded(rays.scale[line], rays.crowding[line], depth[line], inverse[line])
+                gain[row, line] = crowded(rays.scale[line], rays.crowding[line], depth[line], inverse[line])
         for line in range(length.shape[0]):
             depth[line] += length[line]
     return changes
 
 
 @inlined
-def _cross(n, first, weight, tissue, place, word, found, met, state):
+def _cross(n, first, weight, tissue, place, word, found, met, comet, state):
     """One interface: its echo at the transmission that it is met with, and what it lets through, 1 - R^2."""
     i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n]) + _NEXT
     label, passed, lost = word[row, line] & _255, state[PASSED, line], met[LOST + i]
@@ -155,6 +155,12 @@ def _cross(n, first, weight, tissue, place, word, found, met, state):
         state[GAS_ROW, line], state[GAS_PLACE, line] = np.float32(first + found[ROW, n]), place[row, line]
         state[GAS_STRENGTH, line] = passed * lost
     state[PASSED, line] = passed * (_1 - lost * lost)
+    if comet > _0:
+        k = np.float32(first + found[ROW, n])
+        met[SPACING + i] = k - state[LAST_ROW, line]
+        met[LOOP + i] = state[LAST_LOST, line] * lost * passed / state[LAST_PASSED, line]
+        state[LAST_ROW, line], state[LAST_LOST, line] = k, lost
+        state[LAST_PASSED, line] = state[PASSED, line]
     state[SCATTER, line], state[KEPT, line] = tissue[label, 0], tissue[label, 1]
 
 
@@ -168,13 +174,13 @@ def _step(shade, strength, passed, kept, scatter):
 
 
 @compiled
-def _pass(first, count, changes, weight, tissue, place, word, found, met, state, shade, strength):
+def _pass(first, count, changes, weight, tissue, place, word, found, met, comet, state, shade, strength):
     """Transmission at every sample of a block, and the scatter amplitude of its tissue."""
     lines, n = strength.shape[1], 0
     margin = (shade.shape[1] - lines) // 2
     for row in range(count):
         while n < changes and found[ROW, n] == row:
-            _cross(n, first, weight, tissue, place, word, found, met, state)
+            _cross(n, first, weight, tissue, place, word, found, met, comet, state)
             n += 1
         _step(shade[row, margin : margin + lines], strength[row], state[PASSED], state[KEPT], state[SCATTER])
 
@@ -232,23 +238,25 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
     for first in range(0, samples, rows):
         count = min(rows, samples - first)
         changes = _walk(
-            first, count, grid, rays, plane, pressed, tissue, work.place, work.word, work.gain, work.found, work.index,
-            work.state,
+            first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
+            work.gain, work.found, work.met, work.index, work.state,
         )  # fmt: skip
         meet(
-            changes, first, grid, rays, plane, scatterers, tables.pair, work.place, work.word, work.found, work.corner,
-            work.met,
+            changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,
+            work.found, work.corner, work.met,
         )  # fmt: skip
         _pass(
-            first, count, changes, plane.weight[0], tissue, work.place, work.word, work.found, work.met, work.state,
-            work.shade, work.strength,
+            first, count, changes, plane.weight[0], tissue, work.place, work.word, work.found, work.met, tables.comet,
+            work.state, work.shade, work.strength,
         )  # fmt: skip
         put_pulses(changes, work.found, work.met, tables.splat, work.echoes)
+        if tables.comet > _0:
+            put_comet_tails(changes, work.found, work.met, tables.comet, tables.splat, work.echoes)
         if tables.refracts:
             _bend(changes, rays, tables.pair, work)
         if labels.shape[0]:
             _keep(first, count, work, labels, transmission)
         _shade(first, count, tables, plane.weight[1], work.word, work.gain, work.shade, work.soft, work.strength)
-        add_scatter(first, count, work.place, work.strength, rays, plane, scatterers, scatter)
+        add_scatter(first, count, work.place, work.across, work.strength, rays, plane, scatterers, scatter)
         for line in range(work.place.shape[1]):
             work.place[0, line], work.word[0, line] = work.place[count, line], work.word[count, line]

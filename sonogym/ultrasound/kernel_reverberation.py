@@ -119,9 +119,10 @@ def ring_down(tables, rays, plane, scatterers, work, scatter):
             entry = int(state[GAS_ROW, line])
             below = max(k - entry, 0)
             met = state[GAS_STRENGTH, line] > _0 and k >= entry
+            work.across[0, line] = plane.offset[k]
             place[1, line] = state[GAS_PLACE, line] + np.float32(below) * tables.step
             strength[0, line] = level * rays.scale[line] * state[GAS_STRENGTH, line] * tail[below] if met else _0
-        add_scatter(k, 1, place, strength, rays, plane, scatterers, scatter)
+        add_scatter(k, 1, place, work.across, strength, rays, plane, scatterers, scatter)
 
 
 def peak_arrays(lines: int) -> tuple[Array, ...]:

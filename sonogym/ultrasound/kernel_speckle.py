@@ -74,8 +74,9 @@ def _lattice_point(word, occupied):
 
 
 @compiled
-def add_scatter(first, count, place, strength, rays, plane, scatterers, scatter):
-    """Add strength x scatterers to ``count`` rows from ``first`` on; ``place`` (1 + count, lines) [m] along the lines.
+def add_scatter(first, count, place, across, strength, rays, plane, scatterers, scatter):
+    """Add strength x scatterers to ``count`` rows from ``first`` on; ``place`` (1 + count, lines) [m] along the lines,
+    ``across`` [m] from the image plane where ``plane`` is beside it and the tissue pressed.
 
     Scatterers are interpolated along the first axis, nearest along the others.
     """
@@ -84,14 +85,14 @@ def add_scatter(first, count, place, strength, rays, plane, scatterers, scatter)
         rays.origin, rays.direction, rays.elevation, scatterers.cells, scatterers.seed, scatterers.occupied,
     )  # fmt: skip
     p0, p1, p2 = scatterers.primes[0], scatterers.primes[1], scatterers.primes[2]
+    ea, eb, ec = elevation[0], elevation[1], elevation[2]
     for row in range(count):
         k, out = first + row, plane.offset[first + row]
-        oa, ob, oc = elevation[0] * out, elevation[1] * out, elevation[2] * out
         for line in range(place.shape[1]):
-            r = place[row + 1, line]
-            a = (origin[0, line] + direction[0, line] * r + oa) * cells
-            b = (origin[1, line] + direction[1, line] * r + ob) * cells
-            c = (origin[2, line] + direction[2, line] * r + oc) * cells
+            r, y = place[row + 1, line], across[row, line] if plane.beside else out
+            a = (origin[0, line] + direction[0, line] * r + ea * y) * cells
+            b = (origin[1, line] + direction[1, line] * r + eb * y) * cells
+            c = (origin[2, line] + direction[2, line] * r + ec * y) * cells
             whole = np.floor(a)
             i = np.uint32(np.int32(whole))
             j, m = np.uint32(np.int32(np.floor(b + _HALF))), np.uint32(np.int32(np.floor(c + _HALF)))

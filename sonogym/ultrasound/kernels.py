@@ -40,6 +40,8 @@ class Batch(NamedTuple):
     elevation: Array
     indentation: Array
     column: Array
+    slopes: Array
+    closed: Array
     coupling: Array
     scale: Array
     crowding: Array
@@ -76,8 +78,8 @@ def _rays(env, batch, refracts, work):
                 work.bent[1][axis, line] = direction[axis, line]
         origin, direction = work.bent
     return Rays(
-        origin, direction, batch.elevation[env], batch.indentation[env], batch.column[env], batch.coupling[env],
-        batch.scale[env], batch.crowding[env], batch.turn[env], batch.knot,
+        origin, direction, batch.elevation[env], batch.indentation[env], batch.column[env], batch.slopes[env],
+        batch.closed[env], batch.coupling[env], batch.scale[env], batch.crowding[env], batch.turn[env], batch.knot,
     )  # fmt: skip
 
 
@@ -96,7 +98,10 @@ def _render(env, voxels, batch, tables, outputs, work):
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
     for number in range(planes):
-        plane = Plane(tables.elevation[number], tables.plane[number])
+        beside = tables.bulge.shape[1] > 0 and number != planes // 2
+        plane = Plane(
+            tables.elevation[number], tables.plane[number], tables.rough[number], tables.bulge[number], beside
+        )
         rays = _rays(env, batch, tables.refracts, work)
         kept = samples if number == planes // 2 else 0
         labels, transmission = outputs.labels[env][:kept], outputs.transmission[env][:kept]
@@ -182,7 +187,7 @@ def _batch(lines: Lines) -> Batch:
 
 
 def _tables(tables: BeamTables) -> Tables:
-    paths, row = tables.paths, tables.row.numpy()
+    paths, row, (even, rough) = tables.paths, tables.row.numpy(), tables.plane.numpy().T
     return Tables(
         step=np.float32(tables.step),
         row=np.ascontiguousarray(row[:, :2]),
@@ -194,13 +199,17 @@ def _tables(tables: BeamTables) -> Tables:
         penumbra=_padded(tables.penumbra.numpy(), 2),
         penumbra_radius=tables.penumbra_radius.numpy(),
         elevation=tables.elevation.contiguous().numpy(),
+        bulge=tables.bulge.contiguous().numpy(),
+        curvature=np.float32(tables.curvature),
         plane=tables.plane.contiguous().numpy(),
+        rough=np.ascontiguousarray((rough / even)[:, None] * row[:, 3]),
         pair=np.concatenate((tables.pair.numpy(), tables.shadow.numpy()[..., None]), axis=-1),
         texture=tables.texture.contiguous().numpy(),
         refracts=bool(tables.refraction),
         face=np.float32(paths.face),
         orders=paths.orders,
         nearest=paths.nearest,
+        comet=np.float32(paths.comet),
         tail=paths.tail.numpy(),
         haze=paths.haze.contiguous().numpy(),
     )
@@ -223,6 +232,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
         scatter=(zeros(samples + 2 * reach, lines), zeros(samples + 2 * reach, lines)),
         echoes=(zeros(samples, lines), zeros(samples, lines)),
         place=zeros(1 + rows, lines),
+        across=zeros(rows, lines),
         word=np.zeros((1 + rows, lines), np.uint32),
         gain=zeros(rows, lines),
         shade=zeros(rows, shaded),

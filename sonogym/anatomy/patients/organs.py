@@ -39,16 +39,16 @@ def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
     path = at.path((27, 38, 68), (2, 46, 78), (-38, 34, 92), (-70, 12, 106))
     canvas.stamp(chain(path, radii, u=(0, 1, 0)), Tissue.PANCREAS, ROOM)
     marks["pancreas"] = path[2]
-    marks["liver"], marks["gall_bladder"] = _paint_liver(canvas, params, spine)
+    marks |= _paint_liver(canvas, params, spine)
     marks["spleen"] = _paint_spleen(canvas, params, spine)
     marks["stomach"] = _paint_stomach(canvas, params, at)
     return marks
 
 
-def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndarray]:
+def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
     """Three blended ellipsoids that fill what dome, wall, kidney and cava leave; veins, portal vein, gall bladder.
 
-    Returns the middles of the liver and of the gall bladder [mm].
+    Returns the middles of the liver and of the gall bladder, and where the hepatic veins meet [mm].
     """
     at, g = (
         Frame(params, spine, params.liver_drop),
@@ -83,7 +83,7 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> tuple[n
     gall = at(50, 74, 66)
     bladder = ball(gall.tolist(), (13 * g, 14 * g, 36 * g), (0.25, 0.45, -0.85), (1, 0, 0.3))
     canvas.layered(bladder, [(0.0, Tissue.CONNECTIVE), (2.0, Tissue.BILE)], (*inside, *ROOM, Tissue.CONNECTIVE))
-    return at(86, 30, 116), gall
+    return {"liver": at(86, 30, 116), "gall_bladder": gall, "hepatic_veins": at(*confluence)}
 
 
 def _paint_spleen(canvas: Canvas, params: PatientParams, spine: Spine) -> np.ndarray:

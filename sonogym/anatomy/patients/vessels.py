@@ -25,9 +25,7 @@ _CAVA = (
 )  # fmt: skip
 
 
-def _tube(
-    canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float, content: Tissue = Tissue.BLOOD
-) -> None:
+def _tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float, content: Tissue = Tissue.BLOOD) -> None:
     rows = chain(points, radii, cap=3.0)
     canvas.stamp(grown(rows, max(wall, 0.6 * canvas.grid.spacing)), Tissue.CONNECTIVE, _OVER)
     canvas.stamp(rows, content, (*_OVER, Tissue.CONNECTIVE))
@@ -44,7 +42,7 @@ def aorta_path(params: PatientParams, spine: Spine) -> tuple[np.ndarray, np.ndar
 
 
 def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
-    """Veins first, arteries over them; ``aorta_<level>`` centres [mm]."""
+    """Veins first, arteries over them; ``aorta_<level>`` and ``cava_<level>`` centres [mm]."""
     s = params.size
     points, radii = aorta_path(params, spine)
     cava = np.array([spine.local(level, (s * x, s * y, 0.0)) for level, x, y, *_ in _CAVA])
@@ -59,7 +57,8 @@ def paint_vessels(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[s
     _splanchnic(canvas, params, spine)
     _tube(canvas, points, radii, _ARTERY_WALL)
     levels = [level for level, *_ in _AORTA]
-    return {f"aorta_{level}": points[levels.index(level)] for level in ("T12", "L1", "L2", "L3", "L4")}
+    middles = {"aorta": dict(zip(levels, points, strict=False)), "cava": dict(zip(levels, cava, strict=False))}
+    return {f"{name}_{level}": of[level] for name, of in middles.items() for level in ("T12", "L1", "L2", "L3", "L4")}
 
 
 def _iliac(

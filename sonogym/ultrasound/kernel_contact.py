@@ -1,0 +1,96 @@
+"""Fused CPU path of :mod:`sonogym.ultrasound.deformation` and :mod:`sonogym.ultrasound.veins`."""
+
+# numba infers the types of compiled functions, and ships none of its own
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sonogym.anatomy.tissues import Tissue
+from sonogym.ultrasound.deformation import HIGHEST, LOWEST, NODES
+from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.texture import NEUTRAL
+from sonogym.ultrasound.veins import AROUND
+from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
+
+_0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
+_LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
+_TINY = np.float32(1e-20)
+_VEIN, _AROUND, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND)), np.uint32(LABEL_MASK)
+_TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
+_ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
+
+
+@inlined
+def material(depth, indentation, inverse):
+    """Depth in the undeformed tissue: r - A S(t)."""
+    t = min(depth * inverse, _1)
+    return depth - indentation * (_1 - t * t * (_3 - _2 * t))
+
+
+@inlined
+def crowded(scale, crowding, depth, inverse):
+    """Scale of scatter where the tissue is compressed: dZ/dz - 1 goes as t (1 - t)."""
+    t = min(depth * inverse, _1)
+    return scale * math.sqrt(_1 + crowding * t * (_1 - t))
+
+
+@compiled
+def undeform(place, depth, indentation, inverse):
+    """One row of samples in the image plane."""
+    for line in range(place.shape[0]):
+        place[line] = material(depth[line], indentation[line], inverse[line])
+
+
+@compiled
+def undeform_beside(place, across, depth, indentation, inverse, curvature, bulge):
+    """One row of samples beside the image plane: depth along the line and distance from the plane (``moved``)."""
+    for line in range(place.shape[0]):
+        z, a = depth[line], indentation[line]
+        t = min(z * inverse[line], _1)
+        pushed = a * (_1 - t * t * (_3 - _2 * t))
+        along = _1 + _6 * a * inverse[line] * t * (_1 - t)
+        area = along * (_1 + curvature * (z - pushed)) / (_1 + curvature * z)
+        node = min(max((area - _1 - _LOWEST) * _SCALE, _0), _TOP)
+        base = np.int32(node)
+        share = node - np.float32(base)
+        across[line] = bulge[base, 0] + share * (bulge[base + 1, 0] - bulge[base, 0])
+        phi = bulge[base, 1] + share * (bulge[base + 1, 1] - bulge[base, 1])
+        scale = (_2 + curvature * (_2 * z - pushed)) / (_2 + curvature * (_2 * z - phi * pushed))
+        place[line] = z - phi * pushed * scale
+
+
+@inlined
+def stretched(depth, indentation, inverse, lean, taper, curvature):
+    """(dZ/dz, dZ/dl, dL/dl, dY/dy) of :func:`sonogym.ultrasound.deformation.stretch`."""
+    t = min(depth * inverse, _1)
+    support, rise = _1 - t * t * (_3 - _2 * t), _6 * indentation * t * (_1 - t)
+    along, spread = _1 + rise * inverse, _1 / (_1 + curvature * depth)
+    lateral = (_1 + curvature * (depth - indentation * support)) * spread
+    return along, -(lean * support + rise * t * taper) * spread, lateral, _1 / (along * lateral)
+
+
+@inlined
+def pressed_cosine(normal, direction, elevation, stretch):
+    """|cos| between a line and an interface, turned with the tissue (``deformation.pressed_cosine``)."""
+    (ga, gb, gc), (da, db, dc), (ea, eb, ec) = normal, direction, elevation
+    line, out = _1 / math.sqrt(da * da + db * db + dc * dc), _1 / math.sqrt(ea * ea + eb * eb + ec * ec)
+    along = (ga * da + gb * db + gc * dc) * line
+    beside = (ga * (eb * dc - ec * db) + gb * (ec * da - ea * dc) + gc * (ea * db - eb * da)) * (line * out)
+    across = stretch[2] * beside + stretch[1] * along
+    above = stretch[3] * (ga * ea + gb * eb + gc * ec) * out
+    along *= stretch[0]
+    return abs(along) / math.sqrt(max(along * along + across * across + above * above, _TINY))
+
+
+@compiled
+def close_veins(word, levels):
+    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture."""
+    for line in range(word.shape[0]):
+        voxel = word[line]
+        tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else _VEIN
+        plain = np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
+        word[line] = plain if (voxel & _LABEL) == _VEIN else voxel
