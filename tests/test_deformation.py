@@ -76,7 +76,8 @@ def test_compression_preserves_volume(press, curvature):
     found = determinant(press, curvature)
     assert found.min() > 0.0
     assert ((found - 1).abs() < 0.05).double().mean() >= 0.95
-    assert found.quantile(0.01) > 0.97 and found.quantile(0.99) < 1.03
+    assert found.quantile(0.01) > 0.97
+    assert found.quantile(0.99) < 1.03
     assert abs(found.mean().item() - 1.0) < 5e-3
 
 
@@ -126,7 +127,7 @@ def test_veins_close_under_the_probe_and_arteries_stay_open():
     seen = [labels_at(float(press)) for press in presses]
     vein, artery = (np.array([int((labels == kind).sum()) for labels in seen]) for kind in (Tissue.VEIN, Tissue.BLOOD))
     share = vein / artery
-    assert share[0] == pytest.approx(1.0, abs=0.03) and share[1] == pytest.approx(1.0, abs=0.05)
+    assert share[:2] == pytest.approx([1.0, 1.0], abs=0.05)
     assert (np.diff(share[1:]) < 0).all()
     assert share[-1] < 0.25
     assert artery[-1] > 0.55 * artery[0]
@@ -178,21 +179,18 @@ def test_tissue_thins_between_face_and_bone_and_most_where_bone_is_shallow():
     """Fat of 12 mm under a press of 12 mm: bone at 30 mm takes more of it than bone at 60 mm; strain S' > -1.5."""
     thickness = []
     for bone in (0.06, 0.03):
-        shapes = [
-            (Tissue.MUSCLE, lambda p: p[..., 1] > 0.012),
-            (Tissue.CORTICAL_BONE, lambda p, at=bone: p[..., 1] > at),
-        ]
+        parts = ((Tissue.MUSCLE, 0.012), (Tissue.CORTICAL_BONE, bone))
+        shapes = [(tissue, lambda p, top=top: p[..., 1] > top) for tissue, top in parts]
         body = phantom("layered", Tissue.SUBCUTANEOUS_FAT, shapes, 1e-3, (0.1, 0.08, 0.02))
-        thickness.append(
-            [int((labels_at(p, anatomy=body) == Tissue.SUBCUTANEOUS_FAT)[:, 48].sum()) for p in (0, 0.012)]
-        )
+        seen = [labels_at(press, anatomy=body)[:, 48] for press in (0.0, 0.012)]
+        thickness.append([int((labels == Tissue.SUBCUTANEOUS_FAT).sum()) for labels in seen])
     deep, shallow = (after / before for before, after in thickness)
     assert shallow < deep - 0.1 < 0.9
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_skin_echo_reaches_the_edges_of_a_curved_face(backend):
-    """Pressed flat skin follows the face, so every coupled line meets it head-on; undeformed normals lose 10 dB there."""
+    """Pressed flat skin follows the face, so every line meets it head-on; undeformed normals lose 10 dB there."""
     body = layers((0.004,), (Tissue.SUBCUTANEOUS_FAT, Tissue.MUSCLE), 1e-3, (0.12, 0.07, 0.02))
     view = {"lines": 64, "samples": 320, "depth": 0.05, "contact": True, "pitch": 1e-3}
     frame = render(body, "C5-2v", pose=phantom_pose(press=0.011), backend=backend, **view)
