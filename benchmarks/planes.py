@@ -18,6 +18,7 @@ from sonogym.agents.evaluate import play
 from sonogym.agents.experts import ExpertPolicy
 from sonogym.anatomy.anatomy import Body
 from sonogym.anatomy.library import resolve_patients
+from sonogym.anatomy.patients import VERSION
 from sonogym.anatomy.plane_difficulty import difficulties
 from sonogym.anatomy.plane_specs import plane_names
 from sonogym.anatomy.planes import plane_views
@@ -113,7 +114,7 @@ def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) 
     named = ", ".join(f"{case} = {Path(spec).name if Path(spec).exists() else spec}" for case, spec in cases.items())
     (HERE / "planes.md").write_text(
         f"# Standard planes: success of the expert (5 mm, 5 deg)\n\n{machine()}; seed {seed}; {EPISODES} episodes a "
-        f"patient and plane; {named}.\nA cell: successes/episodes on the patients where the plane is marked reachable "
+        f"patient and plane (drawn from all of them); patients version {VERSION}; {named}.\nA cell: successes/episodes on the patients where the plane is marked reachable "
         f"(how many of those that have its landmarks).\n\n{text}\n"
     )
     bad = [(case, plane) for case, rows in found.items() for plane, row in rows.items()
