@@ -1,6 +1,6 @@
 """Standard planes: their definitions, acoustic windows with known answers, and the choice among approaches.
 
-Mutations seen to fail:
+Mutations seen to fail: lines that go on behind the target; the face's arc bent the other way; all lines for any sample.
 """
 
 import json

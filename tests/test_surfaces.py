@@ -1,7 +1,4 @@
-"""Pictures of surfaces: what is in front hides what is behind, areas are true, scenes hold every surface.
-
-Mutations seen to fail:
-"""
+"""Pictures of surfaces: what is in front hides what is behind, areas are true, scenes hold every surface."""
 
 from dataclasses import replace
 
