@@ -23,8 +23,11 @@ ENVS, COMPARED = 17, 3
 VIEW = {"lines": 48, "samples": 64, "depth": 0.09}
 NARROW = {"depth": 0.04}
 BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False)
-LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "downshift"), True)
-VARIED = ("gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "scatterers", "variant", "breathing")
+LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "comet_tails", "downshift"), True)
+VARIED = (
+    "gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "scatterers", "variant",
+    "breathing",
+)  # fmt: skip
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
     "five planes": ("C5-2v", {"planes": 5}, ()),

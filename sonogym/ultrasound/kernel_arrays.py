@@ -12,9 +12,14 @@ import numba
 import numpy as np
 
 # Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
-# time to compile, nor counts of references, which took a tenth of a frame.
+# time to compile, nor counts of references, which took a tenth of a frame. Never hand an array from one of them to code
+# that counts: it would free what it does not own.
 compiled = numba.njit(
-    fastmath={"contract", "nsz", "arcp"}, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    fastmath={"contract", "nsz", "arcp"},
+    error_model="numpy",
+    _nrt=False,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
 )
 inlined = numba.njit(inline="always")
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core

@@ -192,9 +192,7 @@ def _reflect(count, pressed, elevation, corner, met):
         rise2, length2 = ga * ga + gb * gb + gc * gc, da * da + db * db + dc * dc
         if pressed:
             stretch = (met[ALONG + i], met[SHEAR + i], met[LATERAL + i], met[ABOVE + i])
-            cosine = pressed_cosine(
-                (ga, gb, gc), (da, db, dc), (elevation[0], elevation[1], elevation[2]), stretch
-            )
+            cosine = pressed_cosine((ga, gb, gc), (da, db, dc), (elevation[0], elevation[1], elevation[2]), stretch)
         else:
             cosine = min(abs(ga * da + gb * db + gc * dc) / math.sqrt(max(rise2, FLAT2) * length2), _1)
         reflection, specular, diffuse = _echo(

@@ -9,8 +9,6 @@ the sound pass, scatter. Lines that refraction or breathing bends need blocks of
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
@@ -217,7 +215,7 @@ def _keep(first, count, work, labels, transmission):
             transmission[first + row, line] = work.shade[row, margin + line]
 
 
-@compiled
+@inlined
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 
