@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,15 @@ from .recording import Recorder, Recording
 RESAMPLES = 2000
 NEAR_POSITION, NEAR_ANGLE = 0.010, np.deg2rad(10.0)
 TERMS = ("position_error", "angle_error", "success", "level_hit", "patient")
+METRIC = "metric/"  # begins the names of what a task reports besides
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
-    """One entry an episode, (episodes,) each: the last state's errors [m, rad] and what the episode summed up to."""
+    """One entry an episode, (episodes,) each: the last state's errors [m, rad] and what the episode summed up to.
+
+    Errors and level of a task that knows none are NaN; ``metrics`` holds what it reports besides, by name.
+    """
 
     patient: np.ndarray
     position_error: np.ndarray
@@ -34,6 +38,7 @@ class Episodes:
     total: np.ndarray
     cost: np.ndarray
     steps: np.ndarray
+    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +109,8 @@ def play(env: VectorEnv, policy: Policy, episodes: int, seed: int) -> tuple[Epis
 def _finished(
     info: Mapping[str, Any], done: np.ndarray, quota: np.ndarray, totals: np.ndarray
 ) -> list[dict[str, float]]:
-    values = {term: outcome(info, term, done) for term in TERMS}
+    reported = {name for known in (info, info.get("final_info", {})) for name in known if name.startswith(METRIC)}
+    values = {term: outcome(info, term, done) for term in (*TERMS, *sorted(reported))}
     rows = []
     for index in np.flatnonzero(done & (quota > 0)):
         row = {term: float(value[index]) for term, value in values.items() if value is not None}
@@ -115,23 +121,34 @@ def _finished(
 
 def _episodes(rows: Sequence[Mapping[str, float]]) -> Episodes:
     columns = {key: np.array([row.get(key, np.nan) for row in rows]) for key in (*TERMS, "total", "cost", "steps")}
-    return Episodes(**columns)
+    names = [key for key in rows[0] if key.startswith(METRIC)]
+    metrics = {name.removeprefix(METRIC): np.array([row[name] for row in rows]) for name in names}
+    return Episodes(**columns, metrics=metrics)
 
 
 def summarise(episodes: Episodes, seed: int) -> dict[str, Any]:
     """The figures of tasks.md: rates with a patient-clustered interval, errors in millimetres and degrees."""
-    near = (episodes.position_error <= NEAR_POSITION) & (episodes.angle_error <= NEAR_ANGLE)
     low, high = clustered_interval(episodes.success, episodes.patient, seed)
+    metrics = {name: _spread(values) for name, values in episodes.metrics.items()}
     return {
         "success_rate": float(episodes.success.mean()),
         "success_interval": [low, high],
+        **({} if np.isnan(episodes.position_error).all() else _errors(episodes)),
+        **({"metrics": metrics} if metrics else {}),
+        "return_mean": float(episodes.total.mean()),
+        "cost_mean": float(episodes.cost.mean()),
+        "steps_mean": float(episodes.steps.mean()),
+    }
+
+
+def _errors(episodes: Episodes) -> dict[str, Any]:
+    """What is known of a task with a goal pose."""
+    near = (episodes.position_error <= NEAR_POSITION) & (episodes.angle_error <= NEAR_ANGLE)
+    return {
         "success_rate_10": float(near.mean()),
         "level_rate": float(episodes.level_hit.mean()),
         "position_error_mm": _spread(1e3 * episodes.position_error),
         "angle_error_deg": _spread(np.rad2deg(episodes.angle_error)),
-        "return_mean": float(episodes.total.mean()),
-        "cost_mean": float(episodes.cost.mean()),
-        "steps_mean": float(episodes.steps.mean()),
     }
 
 

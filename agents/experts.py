@@ -12,9 +12,8 @@ from gymnasium.vector import VectorEnv
 from sonogym.errors import InvalidInputError, require_between
 
 PRIVILEGED = "privileged"
-# the stated defaults of tasks.md, "Common ground", for tasks whose configuration names no others: m/s, rad/s, Hz
-LINEAR_SPEED = 0.030
-ANGULAR_SPEED = np.pi / 6
+# the stated defaults of tasks.md, "Common ground", for tasks that name no others: m/s and rad/s of an action, Hz
+DEFAULT_SPEEDS = (0.030, 0.030, np.pi / 6)
 CONTROL_RATE = 10.0
 
 
@@ -29,20 +28,19 @@ class ExpertConfig:
 
 
 class ExpertPolicy:
-    """Moves along the goal's displacement in the probe frame (``info["privileged"]``), with bounded actions."""
+    """Goes what is left of the way along each action's axis (first in ``info["privileged"]``), with bounded actions."""
 
     def __init__(self, env: VectorEnv, config: ExpertConfig | None = None) -> None:
         config = config or ExpertConfig()
-        options = getattr(getattr(env.unwrapped, "task", None), "config", None)
-        linear = getattr(options, "max_linear_speed", LINEAR_SPEED)
-        speed = np.array([linear, linear, getattr(options, "max_angular_speed", ANGULAR_SPEED)], dtype=np.float32)
-        self.per_metre_or_radian = config.gain * getattr(options, "control_rate", CONTROL_RATE) / speed
+        task = getattr(env.unwrapped, "task", None)
+        speed = np.array(getattr(task, "action_speeds", DEFAULT_SPEEDS), dtype=np.float32)
+        self.per_metre_or_radian = config.gain * getattr(task, "control_rate", CONTROL_RATE) / speed
 
     def reset(self, mask: np.ndarray) -> None:
         """Nothing to forget."""
 
     def act(self, observation: Mapping[str, Any], info: Mapping[str, Any]) -> np.ndarray:
-        """(envs, 3) actions in [-1, 1] towards the goal."""
+        """(envs, actions) actions in [-1, 1] towards the goal."""
         if PRIVILEGED not in info:
             raise InvalidInputError(f"the expert needs info[{PRIVILEGED!r}], got {sorted(info)}")
         goal = np.asarray(info[PRIVILEGED], dtype=np.float32)[:, : len(self.per_metre_or_radian)]

@@ -15,10 +15,6 @@ from .evaluate import Evaluation
 from .recording import Trace
 from .run_folder import read_rows
 
-COLUMNS = (
-    "policy", "patients", "episodes", "success 5 mm / 5°", "95 % interval", "success 10 mm / 10°", "level",
-    "position mm: mean", "median", "p95", "angle °: mean", "median", "p95", "return", "cost", "steps",
-)  # fmt: skip
 SHOWN_TRACES = 200
 FILM_SCALE = 2
 # speckle compresses badly: every second step and 16 greys keep a film under a few megabytes
@@ -29,44 +25,51 @@ TILE_WIDTH = 132
 LONGEST_FILM = 150
 
 
-def table_row(summary: Mapping[str, Any]) -> list[str]:
-    """The cells of one evaluation under :data:`COLUMNS`."""
+def table_cells(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Column -> cell of one evaluation; tasks differ in the columns that they have."""
     low, high = summary["success_interval"]
-    errors = [
-        f"{summary[k][m]:.1f}" for k in ("position_error_mm", "angle_error_deg") for m in ("mean", "median", "p95")
-    ]
-    return [
-        str(summary["policy"]),
-        str(summary["patients"]),
-        str(summary["episodes"]),
-        f"{summary['success_rate']:.2f}",
-        f"{low:.2f}-{high:.2f}",
-        f"{summary['success_rate_10']:.2f}",
-        f"{summary['level_rate']:.2f}",
-        *errors,
-        f"{summary['return_mean']:.2f}",
-        f"{summary['cost_mean']:.2f}",
-        f"{summary['steps_mean']:.0f}",
-    ]
+    return {
+        **{name: str(summary[name]) for name in ("policy", "patients", "episodes")},
+        ("success 5 mm / 5°" if "position_error_mm" in summary else "success"): f"{summary['success_rate']:.2f}",
+        "95 % interval": f"{low:.2f}-{high:.2f}",
+        **(_error_cells(summary) if "position_error_mm" in summary else {}),
+        **{f"{name}: mean": f"{figure['mean']:.2f}" for name, figure in summary.get("metrics", {}).items()},
+        "return": f"{summary['return_mean']:.2f}",
+        "cost": f"{summary['cost_mean']:.2f}",
+        "steps": f"{summary['steps_mean']:.0f}",
+    }
+
+
+def _error_cells(summary: Mapping[str, Any]) -> dict[str, str]:
+    errors = {
+        f"{label}: {figure}": f"{summary[key][figure]:.1f}"
+        for key, label in (("position_error_mm", "position mm"), ("angle_error_deg", "angle °"))
+        for figure in ("mean", "median", "p95")
+    }
+    rates = {"success 10 mm / 10°": "success_rate_10", "level": "level_rate"}
+    return {**{label: f"{summary[key]:.2f}" for label, key in rates.items()}, **errors}
 
 
 def markdown_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Evaluations of one task under one another, as Markdown."""
     first = summaries[0]
+    rows = [table_cells(summary) for summary in summaries]
     lines = [
         f"# {first['task']}: seed {first['seed']}",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join(table_row(summary)) + " |" for summary in summaries),
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + "---|" * len(rows[0]),
+        *("| " + " | ".join(row.values()) + " |" for row in rows),
         "",
-        "Errors are those of an episode's last state; intervals resample patients, not episodes.",
+        "Figures are those of an episode's last state; intervals resample patients, not episodes.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def write_report(folder: Path, evaluation: Evaluation) -> list[Path]:
-    """evaluation.json and .md, errors.png, paths.png and, where images were seen, episodes.gif; their paths."""
+    """evaluation.json and .md, errors.png and paths.png of tasks with a goal pose, episodes.gif where images were seen;
+    their paths.
+    """
     texts = {
         "evaluation.json": json.dumps(evaluation.summary, indent=2) + "\n",
         "evaluation.md": markdown_table([evaluation.summary]),
@@ -74,9 +77,11 @@ def write_report(folder: Path, evaluation: Evaluation) -> list[Path]:
     for name, text in texts.items():
         _write_text(folder / name, text)
     traces = evaluation.recording.traces
-    draw_errors(traces, folder / "errors.png")
-    draw_paths(traces, folder / "paths.png")
-    written = [folder / name for name in (*texts, "errors.png", "paths.png")]
+    written = [folder / name for name in texts]
+    if any(len(trace.position_error) for trace in traces):
+        draw_errors(traces, folder / "errors.png")
+        draw_paths(traces, folder / "paths.png")
+        written += [folder / "errors.png", folder / "paths.png"]
     if any(len(trace.images) for trace in traces):
         write_film(traces, folder / "episodes.gif")
         written.append(folder / "episodes.gif")
@@ -141,7 +146,7 @@ def draw_paths(traces: Sequence[Trace], file: Path) -> None:
 
 
 def write_film(traces: Sequence[Trace], file: Path) -> None:
-    """An animated GIF of the filmed episodes side by side, each image with its errors below."""
+    """An animated GIF of the filmed episodes side by side, each image with its step and errors below."""
     from PIL import Image
 
     filmed = [trace for trace in traces if len(trace.images)]
@@ -170,7 +175,9 @@ def _tile(trace: Trace, step: int) -> Any:
     image = Image.fromarray(grey).resize((FILM_SCALE * columns, FILM_SCALE * rows), Image.Resampling.NEAREST)
     tile = Image.new("L", (max(image.width + 4, TILE_WIDTH), image.height + 16))
     tile.paste(image, (2, 0))
-    text = f"{step}: {1e3 * trace.position_error[step]:.0f} mm {np.rad2deg(trace.angle_error[step]):.0f} deg"
+    text = f"{step}"
+    if len(trace.position_error):
+        text += f": {1e3 * trace.position_error[step]:.0f} mm {np.rad2deg(trace.angle_error[step]):.0f} deg"
     ImageDraw.Draw(tile).text((4, image.height + 2), text, fill=255)
     return tile
 

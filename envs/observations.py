@@ -146,6 +146,28 @@ class Joints:
         return (2.0 * (view.sim.robot.joint_position - lower) / (upper - lower) - 1.0).clamp(-1.0, 1.0)
 
 
+class Swept:
+    """Where on the skin the probe has scanned in contact: a map about the start, in the start's axes."""
+
+    CELLS = 12  # a side
+    SIDE = 0.24  # m
+
+    def space(self) -> spaces.Box:
+        """1 where it was, 0 elsewhere; rows run along the start's lateral axis."""
+        return spaces.Box(0.0, 1.0, (self.CELLS**2,), np.float32)
+
+    def read(self, view: View) -> Float[Tensor, "envs cells"]:
+        """The map up to now."""
+        return view.more["swept"]
+
+
+def swept_cells(sim: SimState) -> Float[Tensor, "envs cells"]:
+    """1 in the cell of :class:`Swept` over which each probe stands."""
+    place = (sim.params.start.inverse() @ sim.patient_from_probe).translation[:, :2]
+    row, column = (place / Swept.SIDE + 0.5).mul(Swept.CELLS).long().clamp(0, Swept.CELLS - 1).unbind(-1)
+    return torch.nn.functional.one_hot(row * Swept.CELLS + column, Swept.CELLS**2).to(place.dtype)
+
+
 def _six(pose: Pose) -> Float[Tensor, "envs 6"]:
     six = torch.cat((pose.translation * POSE_SCALE, so3.log(pose.quaternion)), dim=-1)
     return six.clamp(-_POSE_LIMIT, _POSE_LIMIT)

@@ -8,11 +8,11 @@ from typing import Any
 
 from sonogym.errors import unknown_name
 
-TASKS: Mapping[str, str] = {"navigation": "sonogym/Navigation-v0"}
+TASKS: Mapping[str, str] = {"navigation": "sonogym/Navigation-v0", "scanning": "sonogym/Scanning-v0"}
 
-_SINGLE = {"navigation": "sonogym.envs.navigation:make_env"}
-_VECTOR = {"navigation": "sonogym.envs.navigation:make_vector_env"}
-_CONFIG = {"navigation": "sonogym.envs.navigation:navigation_config"}
+_SINGLE = {name: f"sonogym.envs.{name}:make_env" for name in TASKS}
+_VECTOR = {name: f"sonogym.envs.{name}:make_vector_env" for name in TASKS}
+_CONFIG = {name: f"sonogym.envs.{name}:{name}_config" for name in TASKS}
 
 
 def load(target: str) -> Any:

@@ -11,7 +11,8 @@ import sonogym
 from sonogym.errors import InvalidInputError, SonogymError, UnknownNameError
 from sonogym.registry import TASKS
 
-SMALL = {"navigation": {"patients": "procedural:test/0-1", "pitch": 3e-3, "lines": 40, "samples": 40, "horizon": 12}}
+_TINY = {"patients": "procedural:test/0-1", "pitch": 3e-3, "lines": 40, "samples": 40, "horizon": 12}
+SMALL = {"navigation": _TINY, "scanning": _TINY}
 
 
 @pytest.fixture(params=sorted(TASKS))

@@ -1,7 +1,6 @@
 """Scans that are turned, mirrored, of another part of the body, cut, or hold metal: refused or told, never used as is.
 
-Mutations seen to fail: SMALLEST_TRUNK 0.02; FRONT 1; no flip tried in require_same_way_round; clearance not read by
-SurfaceMotion.
+Mutations seen to fail: SMALLEST_TRUNK 0.008.
 """
 
 import anatomy_fixtures as trunk

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 from skin_phantom import torso
 from typer.testing import CliRunner
 
 from sonogym.anatomy import library
 from sonogym.anatomy.phantoms import cyst
-from sonogym.cli import scene
+from sonogym.cli import film, scene
+from sonogym.cli.film_frame import FORCE_COLOUR, PANEL, SCENE, Force, compose, write_gif
 from sonogym.errors import InvalidInputError, UnknownNameError
 from sonogym.geometry import Pose, so3
 from sonogym.robot.arm import load_arm
@@ -117,6 +119,7 @@ def run(monkeypatch):
     monkeypatch.setattr(library, "load_patient", lambda name: cyst())
     app = typer.Typer()
     scene.register(app)
+    film.register(app)
 
     def call(*words):
         result = CliRunner().invoke(app, list(words))
@@ -127,18 +130,44 @@ def run(monkeypatch):
     return call
 
 
-@pytest.mark.parametrize(
-    ("words", "error", "message"),
-    [
-        (["--out", "a.jpg"], InvalidInputError, r"\.png"),
-        (["--out", "a.png", "--size", "big"], InvalidInputError, "WIDTHxHEIGHT"),
-        (["--out", "a.png", "--distance-mm", "1"], InvalidInputError, "distance-mm"),
-        (["--out", "a.png", "--robot", "kuka"], UnknownNameError, "kuka_iiwa"),
-        (["--out", "a.png", "--probe", "C5"], UnknownNameError, "C5-2v"),
-    ],
-)
-def test_bad_input_is_refused_and_nothing_is_written(run, words, error, message, tmp_path, monkeypatch):
+BAD = [
+    ("scene", ["--out", "a.jpg"], InvalidInputError, r"\.png"),
+    ("scene", ["--out", "a.png", "--size", "big"], InvalidInputError, "WIDTHxHEIGHT"),
+    ("scene", ["--out", "a.png", "--distance-mm", "1"], InvalidInputError, "distance-mm"),
+    ("scene", ["--out", "a.png", "--robot", "kuka"], UnknownNameError, "kuka_iiwa"),
+    ("scene", ["--out", "a.png", "--probe", "C5"], UnknownNameError, "C5-2v"),
+    ("film", ["--out", "a.mp4"], InvalidInputError, r"\.gif"),
+    ("film", ["--out", "a.gif", "--rate", "30"], InvalidInputError, "rate of the control"),
+    ("film", ["--out", "a.gif", "--seconds", "1"], InvalidInputError, "--seconds"),
+    ("film", ["--out", "a.gif", "--force-n", "50"], InvalidInputError, "--force-n"),
+    ("film", ["--out", "a.gif", "--sweep-mm", "0"], InvalidInputError, "--sweep-mm"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "error", "message"), BAD)
+def test_bad_input_is_refused_and_nothing_is_written(run, command, words, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        run("--patient", "p", "--plane", "transverse_L4", *words)
+        run(command, "--patient", "p", "--plane", "transverse_L4", *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_film_frame_holds_the_scene_the_image_and_the_force():
+    scene_picture = np.full((SCENE[1], SCENE[0], 3), 77, np.uint8)
+    plots = [Force(times=[0.0, 1.0], readings=[0.0, newton], set_point=5.0, end=4.0) for newton in (5.0, 9.0)]
+    low, high = (compose(scene_picture, fan(255), plot) for plot in plots)
+    assert low.shape == (SCENE[1], SCENE[0] + PANEL, 3)
+    assert np.array_equal(low[:, : SCENE[0]], scene_picture)
+    assert (low[10:200, SCENE[0] :] == 255).all(-1).sum() > 5000
+    rows = [np.nonzero((frame == FORCE_COLOUR).all(-1))[0].min() for frame in (low, high)]
+    assert rows[1] < rows[0] - 20
+
+
+def test_gif_keeps_every_frame_and_its_rate(tmp_path):
+    frames = [np.full((20, 30, 3), 12 * i, np.uint8) for i in range(12)]
+    write_gif(tmp_path / "a.gif", frames, 10.0, 32)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 12
+        assert film.info["duration"] == 100
+        film.seek(11)
+        assert np.asarray(film.convert("RGB"))[5, 5] == pytest.approx([132] * 3, abs=8)

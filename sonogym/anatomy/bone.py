@@ -62,4 +62,3 @@ def column_above_bone(
     met = torch.where((near > 0.0) & (far <= 0.0), met, REACH)
     beside = node + ASIDE * distance.clamp_min(0.0)
     return torch.minimum(beside.amin(-1), met.amin(-1)).clamp_max(REACH)
-

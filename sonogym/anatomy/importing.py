@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 
 from sonogym.anatomy.anatomy import ANATOMY_FILE, Anatomy, anatomy_digest, anatomy_tensors
+from sonogym.anatomy.atlas.estimate import LEAST_CONFIDENCE, Estimate, estimate_landmarks
 from sonogym.anatomy.cache import write_atomically, write_tensors
 from sonogym.anatomy.cleanup import body_mask, bounding_box, cut_surface
 from sonogym.anatomy.hu_tissues import UNDECIDED, tissues_from_hu
@@ -25,7 +26,7 @@ from sonogym.anatomy.readers import LOWEST_HU, Scan, read_ct
 from sonogym.anatomy.resampling import Grid, between, cropped, grid_over, resample_labels, resample_linear
 from sonogym.anatomy.scan_facts import HIGHEST_HU, contrast_agent, find_metal, problems_of, structure_medians
 from sonogym.anatomy.show import write_figure
-from sonogym.anatomy.surface import mark_cut, skin_from_body
+from sonogym.anatomy.surface import Skin, mark_cut, skin_from_body
 from sonogym.anatomy.synthetic_ct import synthesise_ct
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.totalsegmentator import Structures, read_structures, tissue_table
@@ -50,6 +51,17 @@ class _Patient:
     metal: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is to be made of the scan."""
+
+    name: str
+    spacing: float
+    landmarks: dict[str, tuple[float, float, float]]
+    atlas: bool
+    progress: bool
+
+
 def import_ct(
     ct: Path | None,
     labels: Path | None,
@@ -60,6 +72,8 @@ def import_ct(
     label_table: str = "auto",
     series: str | None = None,
     heights: tuple[float, float] | None = None,
+    atlas: bool = False,
+    progress: bool = False,
 ) -> Anatomy:
     """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
 
@@ -67,7 +81,8 @@ def import_ct(
 
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
     before those found in the labels; ``label_table``: see :func:`read_structures`;
-    ``series``: which one of a DICOM folder; ``heights``: the lowest and highest slice that is kept, RAS metres.
+    ``series``: which one of a DICOM folder; ``heights``: the lowest and highest slice that is kept, RAS metres;
+    ``atlas``: estimate vertebrae and organs of a scan without labels, with ``progress`` on stderr.
     Raises the errors of the readers and :class:`InvalidInputError` for a scan that shows no trunk or is turned, labels
     of another grid or scan or mirrored, a landmark outside the body, or a full disk; nothing is left behind then.
     """
@@ -80,7 +95,12 @@ def import_ct(
         scan, structures = _between(scan, structures, heights)
     if scan is None:
         scan = _synthesised(structures)
-    anatomy = _assemble(scan, structures, spacing, dict(landmarks or {}), name or out.name, _source(ct, labels))
+    if atlas and labels is not None:
+        raise InvalidInputError("the atlas is for scans without labels: leave --atlas or --labels out")
+    wanted = _Wanted(
+        name=name or out.name, spacing=spacing, landmarks=dict(landmarks or {}), atlas=atlas, progress=progress
+    )
+    anatomy = _assemble(scan, structures, wanted, _source(ct, labels))
     _write(anatomy, out)
     return anatomy
 
@@ -136,27 +156,53 @@ def _grid_text(path: Path | None, volume: Volume) -> str:
     return f"{path} has {tuple(volume.voxels.shape[1:])} voxels of {spacing} mm from ({origin})"
 
 
-def _assemble(
-    scan: Scan,
-    structures: Structures | None,
-    spacing: float,
-    given: dict[str, tuple[float, float, float]],
-    name: str,
-    facts: dict[str, Any],
-) -> Anatomy:
-    patient = _place(scan, spacing)
+def _assemble(scan: Scan, structures: Structures | None, wanted: _Wanted, source: dict[str, Any]) -> Anatomy:
+    patient = _place(scan, wanted.spacing)
     matrix = patient.grid.patient_from_voxel
     skin = mark_cut(skin_from_body(torch.from_numpy(patient.body), matrix), patient.cut, matrix)
-    tissue, found, more = _name_tissues(patient, structures, measured=facts["source"] is not None)
-    points = found | {key: torch.tensor(point) for key, point in given.items()}
+    tissue, found, more = _name_tissues(patient, structures, measured=source["source"] is not None)
+    given = {key: torch.tensor(point) for key, point in wanted.landmarks.items()}
+    check_landmarks(given, skin, patient.grid)
+    estimate = _estimate(patient, tissue, given, wanted)
+    points = found | _believed(estimate, skin) | given
     check_landmarks(points, skin, patient.grid)
     hu = np.clip(np.rint(patient.hu), LOWEST_HU, None).astype(np.int16)
-    ct = Volume(torch.from_numpy(hu)[None], matrix)
-    labels = Volume(torch.from_numpy(tissue)[None], matrix)
-    facts = facts | _scan_facts(scan, patient) | more | {"landmarks_given": sorted(given)}
+    facts = source | _scan_facts(scan, patient) | more | {"landmarks_given": sorted(given)} | _estimate_facts(estimate)
     facts["problems"] = problems_of(facts)
-    anatomy = Anatomy(name=name, skin=skin, landmarks=points, digest="", ct=ct, labels=labels, facts=facts)
+    anatomy = Anatomy(
+        name=wanted.name,
+        skin=skin,
+        landmarks=points,
+        digest="",
+        doubtful={key: value for key, value in estimate.confidence.items() if key not in points},
+        ct=Volume(torch.from_numpy(hu)[None], matrix),
+        labels=Volume(torch.from_numpy(tissue)[None], matrix),
+        facts=facts,
+    )
     return replace(anatomy, digest=anatomy_digest(anatomy))
+
+
+def _estimate(patient: _Patient, tissue: np.ndarray, given: dict[str, torch.Tensor], wanted: _Wanted) -> Estimate:
+    if not wanted.atlas:
+        return Estimate(landmarks={}, confidence={})
+    known = {key: point.double().numpy() for key, point in given.items()}
+    return estimate_landmarks(patient.hu, tissue, patient.grid, known, wanted.progress)
+
+
+def _believed(estimate: Estimate, skin: Skin) -> dict[str, torch.Tensor]:
+    """Estimated landmarks that are confident enough to place a probe by, inside the body."""
+    points = {key: torch.from_numpy(point).float() for key, point in estimate.landmarks.items()}
+    return {
+        key: point
+        for key, point in points.items()
+        if estimate.confidence[key] >= LEAST_CONFIDENCE and float(skin.at(point)) < 0.0
+    }
+
+
+def _estimate_facts(estimate: Estimate) -> dict[str, Any]:
+    """Place and confidence of all that was estimated, believed or not."""
+    places = {key: [round(1e3 * float(value), 1) for value in point] for key, point in estimate.landmarks.items()}
+    return {"estimates": {key: {"mm": places[key], "confidence": estimate.confidence[key]} for key in places}}
 
 
 def _place(scan: Scan, spacing: float) -> _Patient:

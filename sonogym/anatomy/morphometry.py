@@ -16,7 +16,7 @@ from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.tissues import BONE, Tissue
 
 LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5")
-_STEP = 0.75  # mm of the straightened grid
+_STEP = 1.0  # mm of the straightened grid
 _X, _BEHIND, _AHEAD = 30.0, 105.0, 40.0  # mm around the bodies' centres
 _WINDOW = 22.0  # mm behind the canal's centre that must hold no bone
 WINDOW_OFFSETS = (0.0, 6.0, 9.0, 12.0)  # mm off the midline
@@ -80,8 +80,8 @@ def _backwards(
 
 
 def _sample(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
-    matrix = anatomy.labels.voxel_from_patient.double().numpy()
-    index = np.rint(1e-3 * points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.int32)
+    matrix = anatomy.labels.voxel_from_patient.float().numpy()
+    index = np.rint(points.astype(np.float32) @ (1e-3 * matrix[:3, :3].T) + matrix[:3, 3]).astype(np.int32)
     labels = anatomy.labels.voxels[0].numpy()
     inside = ((index >= 0) & (index < np.array(labels.shape))).all(-1)
     index = np.where(inside[..., None], index, 0)
@@ -108,15 +108,15 @@ def vertebrae(spine: Straight) -> dict[str, dict[str, float]]:
 def _vertebra(spine: Straight, level: str) -> dict[str, float] | None:
     s, cx, cy = spine.at[level], len(spine.x) // 2, int(np.argmin(np.abs(spine.y)))
     back, front = _run(spine.bone[cx, :, s], cy)
-    if front - back < 20:
+    if (front - back) * _STEP < 15.0:
         return None
     sizes = {}
-    for name, rim in (("height_front", range(front - 8, front - 1)), ("height_back", range(back + 1, back + 8))):
+    for name, rim in (("height_front", range(front - 6, front - 1)), ("height_back", range(back + 1, back + 6))):
         runs = [_run(spine.bone[cx, y, :], s) for y in rim]
         sizes[name] = max(high - low for low, high in runs) * _STEP
     upper = max(s - int(0.36 * sizes["height_front"] / _STEP), 0)
     first, last = _run(spine.bone[cx, :, upper], cy)
-    left, right = _run(spine.bone[:, min(cy + 6, len(spine.y) - 1), upper], cx)
+    left, right = _run(spine.bone[:, min(cy + 4, len(spine.y) - 1), upper], cx)
     hole = spine.bone[cx, :back, s][::-1]  # from the body's hind wall backwards
     canal = int(np.argmax(hole)) if hole.any() else 0
     middle = back - canal // 2

@@ -67,5 +67,12 @@ def problems_of(facts: Mapping[str, Any]) -> list[str]:
     if facts["source"] is None:
         problems.append("no CT: Hounsfield units are those usual for each tissue, fat and muscle a guess by depth")
     if facts["labels"] is None:
-        problems.append("no labels: air, lung, fat, soft tissue and bone by HU only; give landmarks to use the planes")
+        problems.append("no labels: air, lung, fat, soft tissue and bone by HU only")
+    if facts["estimates"]:
+        problems.append(
+            "vertebrae and organs are estimates of the atlas, each with its confidence: compare them with the picture; "
+            "--landmark NAME=X,Y,Z corrects them, and one vertebra settles the numbers of all"
+        )
+    elif facts["labels"] is None and not facts["landmarks_given"]:
+        problems.append("no landmark is known and no spine was recognised: give landmarks to use the planes")
     return problems

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.tissues import Tissue
@@ -59,7 +60,6 @@ def _centre(anatomy: Anatomy) -> np.ndarray:
 
 def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, str, str]) -> None:
     title, axis, right, up = plane
-    across, along = (a for a in range(3) if a != axis)
     index: list[Any] = [slice(None)] * 3
     index[axis] = int(centre[axis])
     hu = anatomy.ct.voxels[0][tuple(index)].numpy().T
@@ -68,18 +68,26 @@ def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, 
     ax.imshow(_rgba()[tissue], origin="lower", interpolation="nearest")
     _draw_skin(ax, anatomy, tuple(index))
     for name, point in anatomy.landmarks.items():
-        voxel = grids.affine(anatomy.ct.voxel_from_patient, point.double()).tolist()
-        if abs(voxel[axis] - centre[axis]) * anatomy.ct.spacing[axis] < NEAR:
-            ax.plot(voxel[across], voxel[along], "+", color="lime", markersize=7)
-            ax.annotate(
-                name, (voxel[across], voxel[along]), color="lime", fontsize=6, xytext=(3, 2), textcoords="offset points"
-            )
+        _mark(ax, anatomy, centre, axis, name, point, "lime")
+    for name, entry in anatomy.facts.get("estimates", {}).items():
+        if name not in anatomy.landmarks:
+            _mark(ax, anatomy, centre, axis, f"{name}?", 1e-3 * torch.tensor(entry["mm"]), "orange")
     where = float(anatomy.ct.patient_from_voxel[axis, axis]) * centre[axis] + float(
         anatomy.ct.patient_from_voxel[axis, 3]
     )
     ax.set_title(f"{title}, {'xyz'[axis]} = {1e3 * where:.0f} mm", fontsize=10)
     ax.set_xlabel(f"voxel, towards {right}")
     ax.set_ylabel(f"voxel, towards {up}")
+
+
+def _mark(ax: Any, anatomy: Anatomy, centre: np.ndarray, axis: int, name: str, point: Tensor, colour: str) -> None:
+    """A cross and a name in the plane, for points close to it."""
+    across, along = (a for a in range(3) if a != axis)
+    voxel = grids.affine(anatomy.ct.voxel_from_patient, point.double()).tolist()
+    if abs(voxel[axis] - centre[axis]) * anatomy.ct.spacing[axis] < NEAR:
+        at = (voxel[across], voxel[along])
+        ax.plot(*at, "+", color=colour, markersize=7)
+        ax.annotate(name, at, color=colour, fontsize=6, xytext=(3, 2), textcoords="offset points")
 
 
 def _draw_skin(ax: Any, anatomy: Anatomy, index: tuple[Any, ...]) -> None:

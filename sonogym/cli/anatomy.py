@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sonogym.cli.planes import planes_command
+from sonogym.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +27,7 @@ def register(app: typer.Typer) -> None:
     anatomy.command("list")(list_command)
     anatomy.command("show")(show_command)
     anatomy.command("check")(check_command)
+    anatomy.command("planes")(planes_command)
     app.add_typer(anatomy, name="anatomy")
 
 
@@ -46,6 +51,10 @@ def import_command(
     ] = None,
     heights_mm: Annotated[
         str | None, typer.Option(help="LOW,HIGH: keep the slices between, in mm towards the head (RAS).")
+    ] = None,
+    atlas: Annotated[
+        bool | None,
+        typer.Option("--atlas/--no-atlas", help="Estimate vertebrae and organs (default: where neither is given)."),
     ] = None,
     series: Annotated[str | None, typer.Option(help="End of the UID, where a folder has several series.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
@@ -76,8 +85,9 @@ def import_command(
     heights = None if heights_mm is None else parse_heights(heights_mm)
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
     patient = import_ct(
-        source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights
-    )
+        source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights,
+        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(),
+    )  # fmt: skip
     found = _found(patient)
     if json_file is not None:
         write_json(json_file, found)
@@ -117,21 +127,34 @@ def list_command(
 
 def show_command(
     patient: Annotated[str, typer.Argument(metavar="PATIENT", help="An imported folder, or procedural:SPLIT/NUMBER.")],
-    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write; with --3d also .glb or .ply.")],
+    solid: Annotated[bool, typer.Option("--3d", help="Surfaces from three sides instead of slices.")] = False,
+    plane: Annotated[
+        list[str] | None, typer.Option(help="With --3d: a standard plane whose image sector is drawn; repeatable.")
+    ] = None,
 ) -> None:
-    """Draw three planes of a patient: CT, tissues, skin, landmarks.
+    """Draw a patient: three slices with CT, tissues, skin and landmarks, or its surfaces in 3-D.
 
     \b
     Examples:
       sonogym anatomy show patients/ann --out ann.png
-      sonogym anatomy show procedural:test/7 --out seven.png
+      sonogym anatomy show procedural:test/7 --3d --plane kidney_right_long --out seven.png
+      sonogym anatomy show procedural:test/7 --3d --out seven.glb
     """
     from sonogym.anatomy.cache import write_atomically
     from sonogym.anatomy.library import load_patient
-    from sonogym.anatomy.show import write_figure
 
+    if plane and not solid:
+        raise InvalidInputError("--plane draws image sectors in 3-D: add --3d")
     anatomy = load_patient(patient)
-    write_atomically(out, lambda path: write_figure(anatomy, path))
+    if solid:
+        from sonogym.anatomy.show_surfaces import write_surfaces
+
+        write_atomically(out, lambda path: write_surfaces(anatomy, path, out.suffix, plane or ()))
+    else:
+        from sonogym.anatomy.show import write_figure
+
+        write_atomically(out, lambda path: write_figure(anatomy, path))
     typer.echo(f"wrote {out}")
 
 
@@ -189,9 +212,15 @@ def _landmark_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table("landmark", "R", "A", "S", title="landmarks [mm]")
+    estimates = {name: entry for name, entry in found["estimates"].items() if name not in found["landmarks_given"]}
     for name, point in found["landmarks_mm"].items():
         given = " (given)" if name in found["landmarks_given"] else ""
-        table.add_row(name + given, *(f"{value:.1f}" for value in point))
+        how = f" (estimate, confidence {estimates[name]['confidence']:.2f})" if name in estimates else given
+        table.add_row(name + how, *(f"{value:.1f}" for value in point))
+    for name, entry in estimates.items():
+        if name not in found["landmarks_mm"]:
+            doubt = f" [yellow](doubtful, confidence {entry['confidence']:.2f}: not used)[/]"
+            table.add_row(name + doubt, *(f"{value:.1f}" for value in entry["mm"]))
     return table
 
 

@@ -25,15 +25,23 @@ def env_rows(quick: bool) -> list[dict[str, Any]]:
         extra = (large.pop("peak_bytes") - small.pop("peak_bytes")) / (LARGE - SMALL)
         large["bytes_per_extra_env"] = extra
         rows += [small, large]
-    return rows
+    return [*rows, _robotic_row(repeats)]
 
 
-def _env_row(task: str, envs: int, repeats: int) -> dict[str, Any]:
+def _robotic_row(repeats: int) -> dict[str, Any]:
+    """The step with arm, contact and force control; ``share`` of it is theirs, beside the step without them."""
+    row = _env_row("navigation", SMALL, repeats, recipe="robotic")
+    plain = _env_row("navigation", SMALL, repeats)
+    share = 1.0 - (plain["ms"] - plain["render_ms"] + row["render_ms"]) / row["ms"]
+    return row | {"name": "navigation_robotic", "share": share}
+
+
+def _env_row(task: str, envs: int, repeats: int, **options: Any) -> dict[str, Any]:
     import gymnasium
     import numba
 
     env: Any = gymnasium.make_vec(
-        task_id(task), num_envs=envs, vectorization_mode="vector_entry_point", patient_count=PATIENTS
+        task_id(task), num_envs=envs, vectorization_mode="vector_entry_point", patient_count=PATIENTS, **options
     )
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -52,6 +60,7 @@ def _env_row(task: str, envs: int, repeats: int) -> dict[str, Any]:
         "spread": spread,
         "baseline": "rendering alone",
         "ratio": render / step,
+        "render_ms": 1e3 * render,
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
 

@@ -13,6 +13,7 @@ POLICY is default (the shipped one), expert, random, blind, a policy file or run
 Examples:
   [bold]sonogym evaluate navigation --policy default --patients procedural:test --episodes 200[/bold]
   [bold]sonogym evaluate navigation --policy runs/navigation-dagger-0 --out report[/bold]
+  [bold]sonogym evaluate scanning --policy expert --set target=liver --episodes 32[/bold]
   [bold]sonogym evaluate navigation --policy mymodule:make_policy --patients procedural:test/7 --json out.json[/bold]
 """
 
@@ -54,8 +55,8 @@ def _evaluate(
         environment=environment,
     )
     report = "sonogym.agents.report"
-    columns, row = load(f"{report}:COLUMNS"), load(f"{report}:table_row")(result.summary)
-    print_table(f"{task}: {policy}", ["measure", "value"], list(zip(columns, row, strict=True)))
+    cells = load(f"{report}:table_cells")(result.summary)
+    print_table(f"{task}: {policy}", ["measure", "value"], list(cells.items()))
     if json_file is not None:
         write_json(json_file, result.summary)
     if out is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sonogym.robot.camera import Camera
 
 _COLOURS = 96  # of the GIF's palette (design)
+_DISTANCE = 1.4  # m from the camera to what it looks at (design)
 _HELP = """Film of a sweep: an arm with dynamics draws the probe along the skin, pressed to a set-point.
 
 Scene, ultrasound image with its depth scale, and force over time, as an animated GIF. Needs PyBullet (pip install
@@ -70,7 +71,7 @@ def _film(
     stage = set_stage(patient, plane, robot, probe, 1e-3 * sweep_mm)
     scan = Scan(length=1e-3 * sweep_mm, force=force_n, seconds=seconds, breathing=breathing, seed=seed)
     azimuth = None if azimuth_deg is None else math.radians(azimuth_deg)
-    camera = look_at(stage.base_from_probe[0], azimuth, math.radians(elevation_deg), SCENE)
+    camera = look_at(stage.base_from_probe[0], azimuth, math.radians(elevation_deg), SCENE, _DISTANCE)
     every = round(RATE / rate)
     pictures = _pictures(stage, scan, camera, every)
     frames = list(tqdm(pictures, desc="film", unit="frame", total=math.ceil(seconds * RATE / every), leave=False))
@@ -81,17 +82,18 @@ def _film(
 def _pictures(stage: Stage, scan: Scan, camera: Camera, every: int) -> Iterator[np.ndarray]:
     """The frames of the film, as the scan goes on: of each ``every``-th state."""
     from sonogym.cli.film_frame import Force, compose
-    from sonogym.cli.film_scan import RATE, scan_states
+    from sonogym.cli.film_scan import RATE, scan_simulator, scan_states
 
     times: list[float] = []
     readings: list[float] = []
-    for step, state in enumerate(scan_states(stage, scan)):
+    simulator = scan_simulator(stage, scan)
+    for step, state in enumerate(scan_states(simulator, stage, scan)):
         assert state.reading is not None
         assert state.robot is not None
         times.append(step / RATE)
         readings.append(float(state.reading[0]))
         if step % every:
             continue
-        fan = stage.fan(stage.renderer.render(state.patient_from_probe, stage.index, state.params.image))
+        fan = stage.fan(simulator.render(state))
         force = Force(times=times, readings=readings, set_point=scan.force, end=scan.seconds)
         yield compose(stage.picture(state.robot, fan, camera), fan, force)

@@ -14,9 +14,9 @@ from sonogym.robot.scene import Fan
 
 SCENE = (500, 400)  # pixels of the picture of the scene
 PANEL = 310  # pixels of the column beside it
-_IMAGE_HEIGHT = 252
+_IMAGE_HEIGHT = 214
 _GROUND, _LINE, _TEXT, _FAINT = (17, 21, 26), (72, 82, 94), (222, 228, 235), (140, 150, 162)
-_FORCE, _BAND = (255, 158, 64), (38, 62, 58)
+FORCE_COLOUR, _BAND = (255, 158, 64), (38, 62, 58)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 34, 24, 12, 22  # pixels around the force's axes
 _TOLERANCE = 0.5  # N: width of the band around the set-point
 
@@ -79,10 +79,10 @@ def _draw_force(draw: ImageDraw.ImageDraw, force: Force, box: tuple[int, int, in
     draw.text((right, bottom + 4), "s", fill=_FAINT, font=_font(11), anchor="ra")
     points = [at(time, newton) for time, newton in zip(force.times, force.readings, strict=True)]
     if len(points) > 1:
-        draw.line(points, fill=_FORCE, width=2, joint="curve")
+        draw.line(points, fill=FORCE_COLOUR, width=2, joint="curve")
     if points:
         x, y = points[-1]
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=_FORCE)
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=FORCE_COLOUR)
         draw.text((left + 4, top - 18), f"contact force {force.readings[-1]:.1f} N", fill=_TEXT, font=_font(13))
 
 

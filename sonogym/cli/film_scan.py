@@ -36,9 +36,21 @@ class Scan:
     seed: int
 
 
-def scan_states(stage: Stage, scan: Scan) -> Iterator[SimState]:
+def scan_simulator(stage: Stage, scan: Scan) -> Simulator:
+    """Arm, tissue and force control around the stage."""
+    renderer, limits = stage.renderer, load_limits("default")
+    rig = Rig(
+        stand=Stand(robot=stage.robot, base_from_patient=stage.base_from_patient),
+        contact=Contact(renderer.skin, renderer.bone, renderer.transducer),
+        admittance=force_control(1.0 / RATE, _LATENCY, limits.force_stop),
+        safety=Safety(limits=limits, chain=stage.robot.arm.chain),
+        breathing=renderer.breathing if scan.breathing else None,
+    )
+    return Simulator(renderer=renderer, motion=stage.motion, control_period=1.0 / RATE, rig=rig)
+
+
+def scan_states(simulator: Simulator, stage: Stage, scan: Scan) -> Iterator[SimState]:
     """The states of a scan, ``RATE`` a second."""
-    simulator = _simulator(stage, scan)
     state = simulator.reset(_params(stage, scan))
     speed = scan.length / (scan.seconds - 2.0 * _LANDING)
     for step in range(round(scan.seconds * RATE)):
@@ -49,18 +61,6 @@ def scan_states(stage: Stage, scan: Scan) -> Iterator[SimState]:
             state = dataclasses.replace(state, press=pressed)
         moving = _LANDING <= time < scan.seconds - _LANDING
         state = simulator.step(state, torch.tensor([[0.0, speed if moving else 0.0, 0.0]]))
-
-
-def _simulator(stage: Stage, scan: Scan) -> Simulator:
-    renderer, limits = stage.renderer, load_limits("default")
-    rig = Rig(
-        stand=Stand(robot=stage.robot, base_from_patient=stage.base_from_patient),
-        contact=Contact(renderer.skin, renderer.bone, renderer.transducer),
-        admittance=force_control(1.0 / RATE, _LATENCY, limits.force_stop),
-        safety=Safety(limits=limits, chain=stage.robot.arm.chain),
-        breathing=renderer.breathing if scan.breathing else None,
-    )
-    return Simulator(renderer=renderer, motion=stage.motion, control_period=1.0 / RATE, rig=rig)
 
 
 def _params(stage: Stage, scan: Scan) -> SimParams:

@@ -14,6 +14,7 @@ from sonogym.errors import InvalidInputError, require_between
 
 _ROUNDING = 1e-6  # s: of a float32 latency
 _TOUCHING = 0.2  # N: below this reading the probe may hang in the air, where errors do not add up
+_NEAR = 1.0  # N: nor do those of a probe still on its way to the set-point, which would overshoot (design)
 
 
 class StopReason(IntEnum):
@@ -62,7 +63,8 @@ class Admittance:
 
     ``damping`` B [N s/m] and ``mass`` M [kg] pass V22 on tissue of .3-3 N/mm at 10-100 Hz with 20-50 ms of latency
     (contact.md; B below 200 N s/m limit-cycles). Where the tissue's stiffness k is known, ``bandwidth`` w [rad/s] makes
-    the loop as quick on soft tissue as on stiff: B = k / w, M in proportion; ``reset_time`` T [s] adds the summed
+    the loop as quick on soft tissue as on stiff: B = k / w + D, M in proportion, D the tissue's own resistance, whose
+    late feedback would shake a probe of less damping; ``reset_time`` T [s] adds the summed
     error, F_d - F + 1/T int (F_d - F) dt, so that tissue that rises steadily leaves no error; ``approach`` [m/s] bounds
     the speed (None each: absent; design). ``latency`` [s] is the longest a reading may take. The limits ``force_limit``
     [N], ``speed_limit`` [m/s] and ``travel_limit`` [m, either way] stop an environment (design).
@@ -118,24 +120,29 @@ class Admittance:
         return AdmittanceState(set_point, rest, rest, readings, latency, rest, still)
 
     def step(
-        self, state: AdmittanceState, reading: Float[Tensor, " envs"], stiffness: Float[Tensor, " envs"] | None = None
+        self,
+        state: AdmittanceState,
+        reading: Float[Tensor, " envs"],
+        stiffness: Float[Tensor, " envs"] | None = None,
+        resistance: float | Float[Tensor, " envs"] = 0.0,
     ) -> AdmittanceState:
         """The state one period later, with what the sensor reads [N] at its beginning; who is stopped stands still.
 
-        ``stiffness`` [N/m] is what the controller takes the tissue for; without it the damping is fixed.
+        ``stiffness`` [N/m] and ``resistance`` [N s/m] are what the controller takes the tissue for; without a stiffness
+        the damping is fixed.
         """
         readings = torch.cat((reading[:, None], state.readings[:, :-1]), dim=1)
         known = self._late(readings, state.latency)
         error = state.set_point - known
         drive = error if self.reset_time is None else error + state.surplus / self.reset_time
         # M dv/dt + B v = F_d - F
-        damping, mass = self._inertia(stiffness)
+        damping, mass = self._inertia(stiffness, resistance)
         speed = (mass * state.speed + self.period * drive) / (mass + damping * self.period)
         surplus = state.surplus
         if self.approach is not None:
-            asked, speed = speed, speed.clamp(-self.approach, self.approach)
+            speed = speed.clamp(-self.approach, self.approach)
         if self.reset_time is not None:
-            adds = known > _TOUCHING if self.approach is None else (known > _TOUCHING) & (speed == asked)
+            adds = (known > _TOUCHING) & (error.abs() < _NEAR)
             surplus = torch.where(adds, surplus + self.period * error, surplus)
         travel = state.travel + self.period * speed
         stop = torch.where(state.stop == StopReason.NONE, self._reason(readings, known, speed, travel), state.stop)
@@ -150,10 +157,10 @@ class Admittance:
             stop,
         )
 
-    def _inertia(self, stiffness: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
+    def _inertia(self, stiffness: Tensor | None, resistance: float | Tensor) -> tuple[Tensor | float, Tensor | float]:
         if stiffness is None or self.bandwidth is None:
             return self.damping, self.mass
-        damping = stiffness / self.bandwidth
+        damping = stiffness / self.bandwidth + resistance
         return damping, damping * (self.mass / self.damping)
 
     def _late(self, readings: Tensor, latency: Tensor) -> Tensor:

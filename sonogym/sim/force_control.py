@@ -10,7 +10,10 @@ from torch import Tensor
 
 from sonogym.robot.admittance import Admittance, AdmittanceState
 from sonogym.robot.contact import ContactReading
+from sonogym.robot.contact_force import DAMPING, LOSS, LOSS_SPEED, rate_factor
 
+RESISTANCE = LOSS / LOSS_SPEED + DAMPING  # s/m: dF/dv over F of contact_force at rest
+_LEAST_RATE = 0.2  # of a force felt while withdrawing, below which it tells little of the force at rest
 _TOUCHED = 1e-3  # N: with a smaller F0 the face hangs in the air
 _EXPECTED = (1.0, 6e-3)  # N, m: F0 and d0 of the tissue expected there (contact_force's reference face, 45 mm of it)
 
@@ -27,39 +30,64 @@ class Control:
     bias: Float[Tensor, " envs"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Felt:
+    """The tissue under a face that went ``deeper`` [m] than where it was felt: F = (force + scale) e^(deeper/depth) -
+    scale at rest, ``loss`` more or less of it while it moves (contact_force).
+    """
+
+    force: Float[Tensor, " envs"]
+    scale: Float[Tensor, " envs"]
+    depth: Float[Tensor, " envs"]
+    loss: Float[Tensor, " envs"] | None
+
+    def at(self, deeper: Float[Tensor, " envs"], speed: Float[Tensor, " envs"]) -> Float[Tensor, " envs"]:
+        """Force [N] when moving into the tissue with ``speed`` [m/s]."""
+        rest = ((self.force + self.scale) * torch.exp(deeper / self.depth) - self.scale).clamp_min(0.0)
+        return rest * rate_factor(speed, self.loss, rest)
+
+
+def felt(touch: ContactReading, sink: Float[Tensor, " envs"] | None, loss: Float[Tensor, " envs"] | None) -> Felt:
+    """The tissue that ``touch`` met while the face sank in with ``sink`` [m/s]; expected tissue for a face in the air.
+
+    ``scale`` stays that of the reading, so that no force comes before the skin does.
+    """
+    air = touch.force_scale < _TOUCHED
+    rate = rate_factor(sink, loss, touch.force).clamp_min(_LEAST_RATE)
+    depth = torch.where(air, _EXPECTED[1], touch.depth_scale)
+    return Felt(force=touch.force / rate, scale=touch.force_scale, depth=depth, loss=loss)
+
+
 def deeper_for(touch: ContactReading, force: Float[Tensor, " envs"]) -> Float[Tensor, " envs"]:
-    """How much deeper [m] a face in contact must go for ``force`` [N]: d0 ln((F + F0) / (F_touch + F0))."""
-    scale, depth = _law(touch)
-    return depth * torch.log((force + scale) / (touch.force + scale))
+    """How much deeper [m] a face must go for ``force`` [N] at rest: d0 ln((F + F0) / (F_touch + F0)).
+
+    In the air: to the skin, and on into the tissue expected there.
+    """
+    air = touch.force_scale < _TOUCHED
+    scale, depth = (
+        torch.where(air, e, v) for e, v in zip(_EXPECTED, (touch.force_scale, touch.depth_scale), strict=True)
+    )
+    return depth * torch.log((force + scale) / (touch.force + scale)) - touch.indentation.clamp_max(0.0)
 
 
 def regulate(
     admittance: Admittance,
     state: AdmittanceState,
-    touch: ContactReading,
-    drift: Float[Tensor, " envs"] | None,
+    tissue: Felt,
+    rise: Float[Tensor, " envs"] | None,
     error: Float[Tensor, "envs samples"],
 ) -> AdmittanceState:
     """The controller's state after as many of its periods as ``error`` [N] has samples, which the sensor adds.
 
-    Within them the tissue is that of ``touch``, F = (F_touch + F0) exp(d / d0) - F0 with d [m] what the face has gone
-    deeper since, by its own travel and by ``drift`` [m], how much the skin rises against it meanwhile. The controller
-    takes the tissue's stiffness for (F + F0) / d0: F0 and d0 are known to it from the patient's scan (design).
+    ``rise`` [m/s] is how fast the skin comes up against the face meanwhile. The controller takes the tissue's stiffness
+    for (F + F0) / d0 and its resistance for F / 33 mm/s: F0 and d0 are known to it from the patient's scan (design).
     """
     begin = state.travel
-    scale, depth = _law(touch)
-    felt = touch.force + touch.force_scale
-    samples = error.shape[1]
-    for sample in range(samples):
-        deeper = state.travel - begin
-        if drift is not None:
-            deeper = deeper + drift * (sample / samples)
-        force = (felt * torch.exp(deeper / depth) - touch.force_scale).clamp_min(0.0)
-        state = admittance.step(state, force + error[:, sample], (force + scale) / depth)
+    scale = torch.where(tissue.scale < _TOUCHED, _EXPECTED[0], tissue.scale)
+    for sample in range(error.shape[1]):
+        deeper, speed = state.travel - begin, state.speed
+        if rise is not None:
+            deeper, speed = deeper + sample * admittance.period * rise, speed + rise
+        force = tissue.at(deeper, speed)
+        state = admittance.step(state, force + error[:, sample], (force + scale) / tissue.depth, RESISTANCE * force)
     return state
-
-
-def _law(touch: ContactReading) -> tuple[Float[Tensor, " envs"], Float[Tensor, " envs"]]:
-    """F0 [N] and d0 [m] of the tissue felt, or expected where there is none."""
-    air = touch.force_scale < _TOUCHED
-    return torch.where(air, _EXPECTED[0], touch.force_scale), torch.where(air, _EXPECTED[1], touch.depth_scale)

@@ -86,7 +86,8 @@ def twist(
     moved = pose @ Pose.exp(duration * command)
     distance, normal = motion.distance_and_normal(moved.translation, anatomy_index)
     upright = -(normal * axis_of(moved)).sum(-1) >= math.cos(2.0 * MOST_TILT)
-    free = motion.inside(moved.translation, anatomy_index) & (distance <= HIGHEST) & (distance >= -DEEPEST) & upright
+    below = moved.translation - distance[:, None] * normal
+    free = motion.inside(below, anatomy_index) & (distance <= HIGHEST) & (distance >= -DEEPEST) & upright
     kept = moved.where(free, pose)
     return Moved(kept, ~free, kept)
 

@@ -18,7 +18,7 @@ from sonogym.random import Streams
 from sonogym.robot.admittance import Admittance, AdmittanceState, StopReason
 from sonogym.robot.contact import Contact, ContactReading
 from sonogym.robot.robot import Robot, RobotState
-from sonogym.sim.force_control import deeper_for, regulate
+from sonogym.sim.force_control import Felt, deeper_for, felt, regulate
 from sonogym.sim.probe_motion import Moved, axis_of
 from sonogym.sim.safety import Safety
 from sonogym.sim.state import SafetyState, SimParams, SimState
@@ -33,7 +33,7 @@ def force_control(control_period: float, latency: float, force_limit: float) -> 
     """The admittance of scans: quick, without steady error, stable with 50 ms of latency (docs/safety.md)."""
     samples = math.ceil(CONTROL_RATE * control_period)
     return Admittance(
-        period=control_period / samples, bandwidth=10.0, reset_time=0.3, approach=0.025, latency=latency,
+        period=control_period / samples, bandwidth=40.0, reset_time=0.3, approach=0.025, latency=latency,
         force_limit=force_limit, speed_limit=0.5,
     )  # fmt: skip
 
@@ -83,6 +83,7 @@ class Rig:
             patient_from_probe=reached,
             wanted=pose,
             touch=touch,
+            sink=torch.zeros_like(state.path),
             reading=None if touch is None else touch.force + self._sensor_error(state, 1)[:, 0],
             press=self._press(params, touch, ((pose.translation - params.start.translation) * axis_of(pose)).sum(-1)),
             robot=robot,
@@ -96,7 +97,7 @@ class Rig:
         running = before.safety.stop == StopReason.NONE
         skin = self._skin_motion(before, breath)
         error = self._sensor_error(before, self._samples(period))
-        press, wanted = self._regulate(before, moved, error, skin)
+        press, wanted = self._regulate(before, moved, period, error, skin)
         wanted = wanted.where(running, before.wanted)
         robot, pose = self._carry(before, wanted, period)
         way = pose.translation - before.patient_from_probe.translation
@@ -109,6 +110,7 @@ class Rig:
             held_back=moved.held_back & running,
             wanted=wanted if robot is None else pose.where(robot.blocked, wanted),
             touch=touch,
+            sink=velocity[:, 2],
             reading=None if touch is None else touch.force + error[:, -1],
             press=press,
             robot=robot,
@@ -139,16 +141,22 @@ class Rig:
         return dataclasses.replace(state, travel=depth)
 
     def _regulate(
-        self, before: SimState, moved: Moved, error: Float[Tensor, "envs samples"], skin: Tensor | None
+        self, before: SimState, moved: Moved, period: float, error: Float[Tensor, "envs samples"], skin: Tensor | None
     ) -> tuple[AdmittanceState | None, Pose]:
         """The force control's next state, and the commanded pose at the press that it asks for."""
         if self.admittance is None or before.press is None or before.touch is None:
             return None, moved.pose
         inward = moved.inward
-        drift = None if skin is None else -(skin * inward).sum(-1)
-        press = regulate(self.admittance, before.press, before.touch, drift, error)
+        rise = None if skin is None else -(skin * inward).sum(-1) / period
+        tissue = self._tissue(before.touch, before)
+        press = regulate(self.admittance, before.press, tissue, rise, error)
         deeper = (press.travel - before.press.travel)[:, None] * inward
         return press, Pose(moved.pose.quaternion, moved.pose.translation + deeper)
+
+    def _tissue(self, touch: ContactReading, before: SimState) -> Felt:
+        """The tissue at the face as it is at rest."""
+        loss = None if before.params.contact is None else before.params.contact.loss
+        return felt(touch, before.sink, loss)
 
     def _sensor_error(self, before: SimState, samples: int) -> Float[Tensor, "envs samples"]:
         """Bias and white noise [N] of the force readings of one step."""

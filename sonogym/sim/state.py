@@ -71,9 +71,9 @@ class SimState:
 
     ``step_count`` counts the steps of the episode; ``path`` [m] is the length the probe has travelled;
     ``held_back`` whether the last command ran into the border of the workspace. Of the rest only what the simulation
-    has is there: ``wanted`` the pose asked of the robot, ``touch`` what the face feels, ``reading`` [N] what the force
-    sensor shows, ``press`` the force control (its travel is counted from the press of the motion), ``robot`` the arm,
-    ``queue`` the last commands, newest first, ``safety`` the limits.
+    has is there: ``wanted`` the pose asked of the robot, ``touch`` what the face feels, ``sink`` [m/s] how fast it goes
+    into the tissue, ``reading`` [N] what the force sensor shows, ``press`` the force control (its travel is counted
+    from the press of the motion), ``robot`` the arm, ``queue`` the last commands, newest first, ``safety`` the limits.
     """
 
     params: SimParams
@@ -83,6 +83,7 @@ class SimState:
     held_back: Bool[Tensor, " envs"]
     wanted: Pose | None = None
     touch: ContactReading | None = None
+    sink: Float[Tensor, " envs"] | None = None
     reading: Float[Tensor, " envs"] | None = None
     press: AdmittanceState | None = None
     robot: RobotState | None = None

@@ -42,7 +42,7 @@ class Acoustics:
 
     ``attenuation`` [dB/m] at 1 MHz grows with frequency to the power ``exponent``; ``scatter`` is the RMS amplitude of
     scattering relative to liver; ``order`` 0..255 ranks tissues in the map whose gradient is an interface's normal;
-    ``roughness`` [rad] widens the specular lobe; ``diffuse`` is the part of an interface echo that returns at any
+    ``roughness`` [rad] widens the specular lobe; ``diffuse`` is the RMS part of an echo that returns at any
     angle; ``texture`` indexes :data:`TEXTURES`; ``wall`` (tissues, tissues) is the echo, as a reflection coefficient,
     of the connective layer between two tissues. ``attenuation_low`` and ``attenuation_high`` [dB/m] bound what was
     published, else +-20 % (design). ``digest`` names what baked patients hold of the table: order and texture.

@@ -41,13 +41,14 @@ class BeamTables:
     taps of the pulse, ``overlap`` its autocorrelation; ``share`` of the lattice points that one scatterer a
     resolution cell occupies, ``scatterers`` how many there are (None: all points scatter); ``splat``
     (SUBSAMPLES + 1, taps) the pulse placed between samples; ``lateral`` (samples, taps) half kernels; ``radius``
-    int64 their lengths; ``row`` (samples, 3): scatter scale, interface scale, noise scale; ``penumbra`` and
+    int64 their lengths; ``row`` (samples, 4): scatter scale, interface scale, noise scale, and what gives the
+    diffuse part of interfaces its RMS before the interface scale; ``penumbra`` and
     ``penumbra_radius``: half kernels that blur shadows; ``elevation`` (planes, samples) [m],
     ``bulge`` their :func:`bulge_table` (no rows where nothing is pressed or the image plane is the only one) and
     ``curvature`` of a convex face [1/m] for compressed tissue, ``stress`` of :func:`strip_stress`; ``plane``
-    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`; ``shadow``
-    :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain`` (samples,) that
-    downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
+    (planes, 2): weight of interfaces and of scatter; ``tissue`` :func:`step_table`; ``pair`` :func:`interface_table`;
+    ``shadow`` :func:`shadow_table`; ``texture`` (levels,); ``reference`` the envelope shown as white; ``gain``
+    (samples,) that downshift adds, part of ``row``; ``refraction`` whether lines bend; ``paths`` of late echoes.
     """
 
     ranges: Float[Tensor, " samples"]
@@ -61,7 +62,7 @@ class BeamTables:
     splat: Float[Tensor, "places taps"]
     lateral: Float[Tensor, "samples lateral_taps"]
     radius: Int[Tensor, " samples"]
-    row: Float[Tensor, "samples 3"]
+    row: Float[Tensor, "samples 4"]
     penumbra: Float[Tensor, "samples penumbra_taps"]
     penumbra_radius: Int[Tensor, " samples"]
     elevation: Float[Tensor, "planes samples"]
@@ -126,7 +127,7 @@ def beam_tables(transducer: Transducer, config: RenderConfig, acoustics: Acousti
         splat=_splat(pulse, step),
         lateral=lateral,
         radius=radius,
-        row=row * torch.stack((together, ones, ones), dim=1),
+        row=row * torch.stack((together, ones, ones, together), dim=1),
         share=share,
         scatterers=config.scatterers,
         penumbra=penumbra,
@@ -227,15 +228,18 @@ def _whole(half: Tensor) -> Tensor:
     return torch.cat((half[:, 1:].flip(1), half), dim=1)
 
 
-def _row_scales(lateral: Tensor, pitch: Tensor, lattice: float, noise: Tensor) -> Float[Tensor, "samples 3"]:
-    """Scales that give unattenuated liver unit RMS, a flat plate exactly R, and the noise its level."""
+def _row_scales(lateral: Tensor, pitch: Tensor, lattice: float, noise: Tensor) -> Float[Tensor, "samples 4"]:
+    """Scales that give unattenuated liver unit RMS, a flat plate exactly R, the noise its level; the last one gives
+    what differs from one lattice cell to the next, at the scale of interfaces, the RMS that it has in one cell.
+    """
     full = _whole(lateral)
     count = full.shape[1]
     power = torch.zeros_like(pitch)
     for lag in range(count):
         overlap = (full[:, : count - lag] * full[:, lag:]).sum(1) * (1.0 if lag == 0 else 2.0)
         power = power + overlap * nearest_correlation(lag * pitch / lattice)
-    return torch.stack((power.rsqrt(), INTERFACE_LEVEL / full.sum(1), noise), dim=1)
+    total = full.sum(1)
+    return torch.stack((power.rsqrt(), INTERFACE_LEVEL / total, noise, total * power.rsqrt()), dim=1)
 
 
 def _penumbra(ranges: Tensor, pitch: Tensor, enabled: bool) -> tuple[Tensor, Tensor]:

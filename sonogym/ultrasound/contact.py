@@ -35,9 +35,9 @@ class Press:
     coupling: Float[Tensor, "envs lines"]
 
 
-def free(envs: int, lines: int, device: torch.device) -> Press:
+def free(origin: Float[Tensor, "envs lines 3"]) -> Press:
     """No skin: nothing is pressed and every line is coupled."""
-    zero = torch.zeros(envs, lines, device=device)
+    zero = torch.zeros(origin.shape[:2], device=origin.device)
     far = torch.full_like(zero, SUPPORT)
     return Press(indentation=zero, column=far, bone=far, coupling=torch.ones_like(zero))
 

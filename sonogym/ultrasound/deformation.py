@@ -1,8 +1,9 @@
 """Tissue pushed away by the face: which point of the undeformed body lies at a point of the image (docs/contact.md).
 
 Along a line of the image plane Z = z - A S(t), S = 1 - 3 t^2 + 2 t^3, t = z / (D - A): z from the face, A the
-indentation of the line, D the depth of its support. The face shows the skin; at and below the support nothing has moved. What is
-squeezed leaves in elevation: with J the change of area in the image plane, the point that lies y beside it comes from Y,
+indentation of the line, D the depth of its support. The face shows the skin; at and below the support nothing has
+moved. What is squeezed leaves in elevation: with J the change of area in the image plane, the point that lies y beside
+it comes from Y,
 
     Y + (J - 1) Phi(Y) = y,  volume(Z) = volume(z) - phi(Y) (volume(z) - volume(Z at Y = 0)),
 

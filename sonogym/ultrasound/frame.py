@@ -34,10 +34,11 @@ class RenderConfig:
     ``outputs`` are fields of :class:`Frame` to fill besides ``beam``; ``pitch`` is the voxel size of baked patients;
     ``image_size`` is (height, width) of the scan-converted image. The switches turn single effects off for measurement:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
-    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Four more are off unless asked for: ``refraction``
+    ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Five more are off unless asked for: ``refraction``
     (lines bend where the speed changes: :mod:`sonogym.ultrasound.refraction`),
-    ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas (both:
-    :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
+    ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas, ``comet_tails`` of sound
+    that bounces within thin strong reflectors (all: :mod:`sonogym.ultrasound.long_paths`) and
+    ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
     spacing of the scatterers (None: half the axial resolution). ``steering`` [rad] turns the lines of a
     linear probe towards +x.
     ``scatterers`` makes speckle sparse: that many of equal strength in a resolution cell (pulse x beam width at the
@@ -69,6 +70,7 @@ class RenderConfig:
     noise: bool = True
     reverberation: bool = False
     ring_down: bool = False
+    comet_tails: bool = False
     refraction: bool = False
     downshift: bool = False
     lattice: float | None = None

@@ -14,13 +14,8 @@ import numpy as np
 # Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
 # time to compile, nor counts of references, which took a tenth of a frame. Never hand an array from one of them to code
 # that counts: it would free what it does not own.
-compiled = numba.njit(
-    fastmath={"contract", "nsz", "arcp"},
-    error_model="numpy",
-    _nrt=False,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-)
+_BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 
@@ -64,11 +59,13 @@ class Scatterers(NamedTuple):
 class Plane(NamedTuple):
     """One elevation plane: its offset at each row [m], weights of interfaces and of scatter, the table of ``moved``.
 
+    ``rough`` scales the diffuse part of an interface of each row so that the weight of interfaces then suits it;
     ``beside``: pressed tissue comes from elsewhere than ``offset``.
     """
 
     offset: Array
     weight: Array
+    rough: Array
     bulge: Array
     beside: bool
 
@@ -93,12 +90,14 @@ class Tables(NamedTuple):
     bulge: Array
     curvature: np.float32
     plane: Array
+    rough: Array
     pair: Array
     texture: Array
     refracts: bool
     face: np.float32
     orders: int
     nearest: int
+    comet: np.float32
     tail: Array
     haze: Array
 
@@ -124,7 +123,7 @@ class Workspace(NamedTuple):
     soft: Array
     strength: Array
     state: Array
-    index: Array
+    voxel_index: Array
     found: Array
     corner: Array
     met: Array

@@ -16,6 +16,7 @@ import numpy as np
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.kernel_contact import pressed_cosine
 from sonogym.ultrasound.kernel_speckle import echo_word, imaginary_part, real_part
+from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST
 from sonogym.ultrasound.propagation import FLAT, FURTHEST_SHIFT
 from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT
 
@@ -26,15 +27,15 @@ LIST = 3 * 4096 + 16
 (
     A, B, C, U, V, W, DIRECTION_A, DIRECTION_B, DIRECTION_C, ADVANCE, Z1, Z2, RATIO, WALL, LOBE, DIFFUSE, MIDDLE,
     SHADOW, PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
-    ALONG, SHEAR, LATERAL, ABOVE,
-) = (np.uintp(LIST * column) for column in range(30))  # fmt: skip
+    ALONG, SHEAR, LATERAL, ABOVE, SPACING, LOOP,
+) = (np.uintp(LIST * column) for column in range(32))  # fmt: skip
 N0, N1, N2, N3, F0, F1, F2, F3, CELL, ONES = (np.uintp(LIST * column) for column in range(10))
-MET, CORNER = 30 * LIST, 10 * LIST
+MET, CORNER = 32 * LIST, 10 * LIST
 _255 = np.uint32(255)
 _ORDER, _ORDERS, _SHARP, _SHARPS = (np.uint32(n) for n in (ORDER_SHIFT, ORDER_MASK, SHARP_SHIFT, SHARP_MASK))
 _0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _NEXT = np.uintp(1)
-FLAT2, _SHIFT = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT)
+FLAT2, _SHIFT, _FAINTEST = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT), np.float32(FAINTEST)
 
 
 @inlined
@@ -124,7 +125,8 @@ def _places(count, first, rays, plane, pair, place, across, word, found, met):
         met[C + i] = origin[2, line] + dc * middle + elevation[2] * out
         change = pair[np.uintp(word[row, line] & _255), np.uintp(word[row + _NEXT, line] & _255)]
         met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i] = change[0], change[1], change[2], change[3]
-        met[LOBE + i], met[DIFFUSE + i], met[MIDDLE + i], met[SHADOW + i] = change[4], change[5], change[6], change[7]
+        met[LOBE + i], met[MIDDLE + i], met[SHADOW + i] = change[4], change[6], change[7]
+        met[DIFFUSE + i] = plane.rough[np.uintp(first) + row] * change[5]
 
 
 @compiled
@@ -238,3 +240,17 @@ def put_pulses(count, found, met, splat, echoes):
     for n in range(count):
         i = np.uintp(n)
         put_pulse(met[CROSSING + i], np.uintp(found[LINE, n]), met[REAL + i], met[IMAGINARY + i], splat, echoes)
+
+
+@compiled
+def put_comet_tails(count, found, met, thickest, splat, echoes):
+    """Add what bounces in the layers up to ``thickest`` samples above interfaces (see ``Plane._comet_tail``)."""
+    for n in range(count):
+        i, line = np.uintp(n), np.uintp(found[LINE, n])
+        spacing, loop = met[SPACING + i], met[LOOP + i]
+        real, imaginary, place = loop * met[REAL + i], loop * met[IMAGINARY + i], met[CROSSING + i]
+        order = 0
+        while order < COMET_ORDERS and spacing <= thickest and abs(real) + abs(imaginary) > _FAINTEST:
+            order += 1
+            put_pulse(place + np.float32(order) * spacing, line, real, imaginary, splat, echoes)
+            real, imaginary = loop * real, loop * imaginary

@@ -22,6 +22,7 @@ from sonogym.ultrasound.kernel_interfaces import (
     IMAGINARY,
     LATERAL,
     LINE,
+    LOOP,
     LOST,
     NORMAL_A,
     NORMAL_B,
@@ -30,7 +31,9 @@ from sonogym.ultrasound.kernel_interfaces import (
     REAL,
     ROW,
     SHEAR,
+    SPACING,
     meet,
+    put_comet_tails,
     put_pulses,
 )  # fmt: skip
 from sonogym.ultrasound.kernel_refraction import bend_line, turn_lines
@@ -41,8 +44,9 @@ from sonogym.ultrasound.voxel_word import TEXTURE_SHIFT
 FLOOR = np.float32(_PROPAGATION_FLOOR)
 # rows of ``state``, what each line carries down: depth and the length of its next step [m], 1 / support of the
 # compression, transmission so far and that of the next step, amplitude of its tissue's scatter; row, strength and place
-# of the first gas (see ``long_paths.GasSurface``)
-DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE, STATES = range(10)
+# of the first gas (see ``long_paths.GasSurface``); row, reflection and transmission behind the last interface
+DEPTH, LENGTH, INVERSE, PASSED, KEPT, SCATTER, GAS_ROW, GAS_STRENGTH, GAS_PLACE = range(9)
+LAST_ROW, LAST_LOST, LAST_PASSED, STATES = range(9, 13)
 _NEXT = np.uintp(1)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
@@ -64,6 +68,7 @@ def _begin(rays, step, tissue, work):
         state[INVERSE, line] = _1 / rays.column[line]
         state[PASSED, line], state[GAS_STRENGTH, line] = rays.coupling[line], _0
         state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
+        state[LAST_ROW, line], state[LAST_LOST, line], state[LAST_PASSED, line] = _0, _0, _1
         place[0, line] = -rays.indentation[line] - _HALF * step
         word[0, line] = GEL
         crowding = max(crowding, rays.crowding[line])
@@ -123,13 +128,13 @@ def _walk(
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
         for i in range(before, changes):
-            line = np.uintp(found[LINE, i])
+            changed, at = np.uintp(found[LINE, i]), np.uintp(i)
             found[ROW, i] = row
-            length[line] = tissue[word[row + 1, line] & _255, 2]
+            length[changed] = tissue[word[row + 1, changed] & _255, 2]
             if pressed:
-                at, lean, taper = np.uintp(i), rays.slopes[0, line], rays.slopes[1, line]
+                lean, taper = rays.slopes[0, changed], rays.slopes[1, changed]
                 met[ALONG + at], met[SHEAR + at], met[LATERAL + at], met[ABOVE + at] = stretched(
-                    depth[line], rays.indentation[line], inverse[line], lean, taper, curvature
+                    depth[changed], rays.indentation[changed], inverse[changed], lean, taper, curvature
                 )
         if pressed:
             for line in range(length.shape[0]):
@@ -140,7 +145,7 @@ def _walk(
 
 
 @inlined
-def _cross(n, first, weight, tissue, place, word, found, met, state):
+def _cross(n, first, weight, tissue, place, word, found, met, comet, state):
     """One interface: its echo at the transmission that it is met with, and what it lets through, 1 - R^2."""
     i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n]) + _NEXT
     label, passed, lost = word[row, line] & _255, state[PASSED, line], met[LOST + i]
@@ -150,6 +155,12 @@ def _cross(n, first, weight, tissue, place, word, found, met, state):
         state[GAS_ROW, line], state[GAS_PLACE, line] = np.float32(first + found[ROW, n]), place[row, line]
         state[GAS_STRENGTH, line] = passed * lost
     state[PASSED, line] = passed * (_1 - lost * lost)
+    if comet > _0:
+        k = np.float32(first + found[ROW, n])
+        met[SPACING + i] = k - state[LAST_ROW, line]
+        met[LOOP + i] = state[LAST_LOST, line] * lost * passed / state[LAST_PASSED, line]
+        state[LAST_ROW, line], state[LAST_LOST, line] = k, lost
+        state[LAST_PASSED, line] = state[PASSED, line]
     state[SCATTER, line], state[KEPT, line] = tissue[label, 0], tissue[label, 1]
 
 
@@ -163,13 +174,13 @@ def _step(shade, strength, passed, kept, scatter):
 
 
 @compiled
-def _pass(first, count, changes, weight, tissue, place, word, found, met, state, shade, strength):
+def _pass(first, count, changes, weight, tissue, place, word, found, met, comet, state, shade, strength):
     """Transmission at every sample of a block, and the scatter amplitude of its tissue."""
     lines, n = strength.shape[1], 0
     margin = (shade.shape[1] - lines) // 2
     for row in range(count):
         while n < changes and found[ROW, n] == row:
-            _cross(n, first, weight, tissue, place, word, found, met, state)
+            _cross(n, first, weight, tissue, place, word, found, met, comet, state)
             n += 1
         _step(shade[row, margin : margin + lines], strength[row], state[PASSED], state[KEPT], state[SCATTER])
 
@@ -228,17 +239,19 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
         count = min(rows, samples - first)
         changes = _walk(
             first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
-            work.gain, work.found, work.met, work.index, work.state,
+            work.gain, work.found, work.met, work.voxel_index, work.state,
         )  # fmt: skip
         meet(
             changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,
             work.found, work.corner, work.met,
         )  # fmt: skip
         _pass(
-            first, count, changes, plane.weight[0], tissue, work.place, work.word, work.found, work.met, work.state,
-            work.shade, work.strength,
+            first, count, changes, plane.weight[0], tissue, work.place, work.word, work.found, work.met, tables.comet,
+            work.state, work.shade, work.strength,
         )  # fmt: skip
         put_pulses(changes, work.found, work.met, tables.splat, work.echoes)
+        if tables.comet > _0:
+            put_comet_tails(changes, work.found, work.met, tables.comet, tables.splat, work.echoes)
         if tables.refracts:
             _bend(changes, rays, tables.pair, work)
         if labels.shape[0]:

@@ -99,7 +99,9 @@ def _render(env, voxels, batch, tables, outputs, work):
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
     for number in range(planes):
         beside = tables.bulge.shape[1] > 0 and number != planes // 2
-        plane = Plane(tables.elevation[number], tables.plane[number], tables.bulge[number], beside)
+        plane = Plane(
+            tables.elevation[number], tables.plane[number], tables.rough[number], tables.bulge[number], beside
+        )
         rays = _rays(env, batch, tables.refracts, work)
         kept = samples if number == planes // 2 else 0
         labels, transmission = outputs.labels[env][:kept], outputs.transmission[env][:kept]
@@ -185,7 +187,7 @@ def _batch(lines: Lines) -> Batch:
 
 
 def _tables(tables: BeamTables) -> Tables:
-    paths, row = tables.paths, tables.row.numpy()
+    paths, row, (even, rough) = tables.paths, tables.row.numpy(), tables.plane.numpy().T
     return Tables(
         step=np.float32(tables.step),
         row=np.ascontiguousarray(row[:, :2]),
@@ -200,12 +202,14 @@ def _tables(tables: BeamTables) -> Tables:
         bulge=tables.bulge.contiguous().numpy(),
         curvature=np.float32(tables.curvature),
         plane=tables.plane.contiguous().numpy(),
+        rough=np.ascontiguousarray((rough / even)[:, None] * row[:, 3]),
         pair=np.concatenate((tables.pair.numpy(), tables.shadow.numpy()[..., None]), axis=-1),
         texture=tables.texture.contiguous().numpy(),
         refracts=bool(tables.refraction),
         face=np.float32(paths.face),
         orders=paths.orders,
         nearest=paths.nearest,
+        comet=np.float32(paths.comet),
         tail=paths.tail.numpy(),
         haze=paths.haze.contiguous().numpy(),
     )
@@ -235,7 +239,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
         soft=zeros(lines),
         strength=zeros(rows, lines),
         state=zeros(STATES, lines),
-        index=np.zeros(lines, np.uint32),
+        voxel_index=np.zeros(lines, np.uint32),
         found=np.zeros((2, LIST), np.int32),
         corner=np.zeros(CORNER, np.uint32),
         met=zeros(MET),

@@ -30,15 +30,15 @@ class Lines:
 
     ``origin``, ``direction`` (envs, 3, lines) [voxels, voxels/m]; ``elevation`` (envs, 3) [voxels/m]; ``indentation``
     and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
-    for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins, ``coupling``, ``scale`` (of scatter) and
-    ``crowding`` (envs, lines): scatterers that compression crowds under the pulse lose power, which
-    1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in the stack;
-    ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and ``noise_seed`` 32-bit
-    words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power, ``dynamic_range`` (envs,) [dB];
-    ``tissue`` is :func:`step_table` for each environment, or one row for all; ``haze`` (envs,) is
-    its amplitude at the face; ``occupied`` (envs,) is that of :func:`~sonogym.ultrasound.speckle.scatterers`. At the
-    material depths ``knot`` [m] along a line ``turn`` [voxels/m] is added to its direction (see
-    :mod:`sonogym.ultrasound.moving_lines`).
+    for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins,
+    ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
+    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in
+    the stack; ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and
+    ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power,
+    ``dynamic_range`` (envs,) [dB]; ``tissue`` is :func:`step_table` for each environment, or one row for all;
+    ``haze`` (envs,) is its amplitude at the face; ``occupied`` (envs,) is that of
+    :func:`~sonogym.ultrasound.speckle.scatterers`. At the material depths ``knot`` [m] along a line ``turn``
+    [voxels/m] is added to its direction (see :mod:`sonogym.ultrasound.moving_lines`).
     """
 
     origin: Float[Tensor, "envs 3 lines"]
@@ -88,7 +88,7 @@ def trace_lines(
     if breathing is not None and params.breathing is not None:
         rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
     origin, direction = rays.origin, rays.direction
-    press = free(*origin.shape[:2], origin.device) if body is None else face_contact(*body, index, origin, direction)
+    press = free(origin) if body is None else face_contact(*body, index, origin, direction)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -134,10 +134,8 @@ def trace_lines(
     )
 
 
-def _slopes(
-    press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transducer
-) -> Float[Tensor, "envs 2 lines"]:
-    """dA/dl and d(D - A)/dl / (D - A) along elevation x line, central differences; 0 where all lines share one point."""
+def _slopes(press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transducer) -> Float[Tensor, "envs 2 lines"]:
+    """dA/dl and d(D - A)/dl / (D - A) along elevation x line, central differences; 0 where lines share one point."""
     lines = press.column.shape[1]
     pitch = float(transducer.line_pitch(lines, torch.zeros(1)))
     if not pitch:

@@ -1,4 +1,4 @@
-"""Sound that comes back late: tables and values of reverberation, the ring-down of gas, and haze.
+"""Sound that comes back late: tables and values of reverberation, comet tails, the ring-down of gas, and haze.
 
 Both paths read them; :mod:`sonogym.ultrasound.reverberation` is the definition in torch. All values are `design`
 choices within the ranges of physics.md sections 4 and 8.
@@ -22,6 +22,8 @@ from sonogym.ultrasound.transducer import Transducer
 FACE_REFLECTION = 0.15  # of the probe's face, amplitude (design, .1 to .3: at .3 ribs repeat too crisply)
 PEAKS = 4  # strongest interfaces of a line that reverberate
 FAINTEST = 1e-6  # smallest a_1 rho^(m-1) followed: the receiver noise, relative to a total reflection
+COMET_REACH = 4e-3  # m of apparent depth: a thicker layer's bounces are separate echoes, no tail (design)
+COMET_ORDERS = 64  # most bounces followed: those of steel have fallen by 50 dB
 GAS = (int(Tissue.AIR), int(Tissue.LUNG))
 TAIL_LEVEL = 2e-3  # of the tail of gas, relative to what its surface reflects (design)
 TAIL_DECAY = 10e-3  # m of apparent depth over which the tail falls to 1/e (design: at 18 mm TGC cancels the fall)
@@ -35,14 +37,16 @@ class LongPaths:
     """Tables of the late echoes; an effect that is off has an empty table or a zero.
 
     ``face``: reflection of the probe's face; ``orders``: most reflections of one interface; ``nearest``: sample from
-    which on an interface counts; ``tail`` (samples,): amplitude of the tail, in liver RMS for a total reflection, by
-    samples below the surface of the gas; ``haze`` (samples,): white amplitude that the point spread function turns into
-    unit RMS at the face, falling with depth.
+    which on an interface counts; ``comet``: most samples across a layer that sound bounces in (0: it does not);
+    ``tail`` (samples,): amplitude of the tail, in liver RMS for a total reflection, by samples below the surface of the
+    gas; ``haze`` (samples,): white amplitude that the point spread function turns into unit RMS at the face, falling
+    with depth.
     """
 
     face: float
     orders: int
     nearest: int
+    comet: float
     tail: Float[Tensor, " tail_samples"]
     haze: Float[Tensor, " samples"]
 
@@ -67,6 +71,7 @@ def long_paths(
         face=FACE_REFLECTION if config.reverberation else 0.0,
         orders=1 + math.ceil(math.log(FAINTEST) / math.log(FACE_REFLECTION)),
         nearest=math.ceil(pulse / step),
+        comet=COMET_REACH / step if config.comet_tails else 0.0,
         tail=TAIL_LEVEL * INTERFACE_LEVEL * torch.exp(-below / TAIL_DECAY) if config.ring_down else _NONE,
         haze=liver * gain * torch.exp(-ranges / HAZE_DECAY) / spread,
     )

@@ -17,7 +17,7 @@ from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.deformation import in_plane, moved, pressed_cosine, stretch
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.long_paths import GasSurface
+from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST, GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 from sonogym.ultrasound.veins import closed
@@ -90,6 +90,8 @@ class Plane:
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
         self.gas = GasSurface(lines.coupling)
+        self.last_row = torch.full_like(lines.coupling, -torch.inf)
+        self.last_lost, self.last_passed = torch.zeros_like(lines.coupling), torch.ones_like(lines.coupling)
         self.origin, self.direction = lines.origin, lines.direction
         self.echoes = lines.coupling.new_zeros(2, envs, len(tables.ranges), count)
 
@@ -108,7 +110,7 @@ class Plane:
         """Scatter (2, envs, lines), labels and transmission of sample ``k``; the state moves to the next."""
         lines, tables, self.row = self.lines, self.tables, k
         material, t = in_plane(self.depth, lines.indentation, lines.column)
-        self.across = torch.full_like(material, tables.elevation[self.number, k])
+        self.across = tables.elevation[self.number, k].expand_as(material)
         if lines.pressed and tables.bulge.shape[1]:
             bulge = tables.bulge[self.number, k]
             material, self.across = moved(self.depth, lines.indentation, lines.column, tables.curvature, bulge)
@@ -131,7 +133,7 @@ class Plane:
             scatter = scatter + self._noise(k)
         if len(tables.paths.tail):
             tail, below = self.gas.tail(k, tables.paths.tail)
-            straight = torch.full_like(material, tables.elevation[self.number, k])
+            straight = tables.elevation[self.number, k].expand_as(material)
             behind = self._voxel(self.gas.place + below * tables.step, straight)
             scatter = scatter + self._scatter(k, behind, tail, lines.scale)
         return scatter, label, shade
@@ -184,8 +186,12 @@ class Plane:
         amplitude, specular, diffuse = reflection(cosine, pair)
         lost = torch.minimum(amplitude, self.tables.shadow[change])
         self.gas.meet((env, line), label[env, line], k, self.passed[env, line] * lost, material[env, line])
-        weight = self._cross(env, line, k, row, 1.0 - lost.square()) * self.tables.plane[self.number, 0]
-        self._return(env, line, row, place, weight, (specular, diffuse))
+        met = self._cross(env, line, k, row, 1.0 - lost.square())
+        even, rough = self.tables.plane[self.number]
+        echo = self._echo(env, k, place, met * even * specular, met * rough * diffuse)
+        self._put(env, line, row, echo)
+        if self.tables.paths.comet:
+            self._comet_tail((env, line), k, row, met, lost, echo)
         if self.tables.refraction:
             normal = torch.where((rise2 > FLAT**2)[:, None], normal, torch.zeros_like(normal))
             self._bend(env, line, middle + shift, bend(direction, normal, pair[:, 2]))
@@ -208,6 +214,26 @@ class Plane:
         shift = (order - value) / torch.where(crossed, slope, torch.inf)
         return torch.minimum(torch.maximum(shift, -limit), limit)
 
+    def _comet_tail(
+        self, at: tuple[Tensor, Tensor], k: int, row: Tensor, met: Tensor, lost: Tensor, echo: Tensor
+    ) -> None:
+        """What bounces between the line's last interface and this one, m times: a2 (R1 R2 T)^m at r2 + m (r2 - r1).
+
+        T is the two-way transmission of the layer between them, which must be at most ``paths.comet`` samples thick:
+        counted by labels, as the order map of a speck says little of where its faces are.
+        """
+        spacing = k - self.last_row[at]
+        loop = self.last_lost[at] * lost * met / self.last_passed[at]
+        self.last_row = self.last_row.index_put(at, torch.full_like(row, k))
+        self.last_lost = self.last_lost.index_put(at, lost)
+        self.last_passed = self.last_passed.index_put(at, met * (1.0 - lost.square()))
+        for order in range(1, COMET_ORDERS + 1):
+            echo = self._bounced(echo, loop)
+            heard = (spacing <= self.tables.paths.comet) & (echo.abs().sum(0) > FAINTEST)
+            if not bool(heard.any()):
+                return
+            self._put(at[0][heard], at[1][heard], (row + order * spacing)[heard], echo[:, heard])
+
     def _bend(self, env: Tensor, line: Tensor, place: Tensor, after: Float[Tensor, "points 3"]) -> None:
         """Turn lines at ``place`` [m] along them; those that have met gas stay, as only its tail follows."""
         open_ = self.gas.strength[env, line] == 0
@@ -223,13 +249,15 @@ class Plane:
         self.passed = self.passed.index_put((env, line), passed * kept)
         return passed
 
-    def _return(
-        self, env: Tensor, line: Tensor, row: Tensor, place: Tensor, weight: Tensor, echo: tuple[Tensor, Tensor]
-    ) -> None:
-        """Add the echoes (specular, diffuse) of interfaces; the diffuse one times a complex number of the place."""
-        specular, diffuse = echo
+    def _echo(self, env: Tensor, k: int, place: Tensor, specular: Tensor, diffuse: Tensor) -> Float[Tensor, "2 points"]:
+        """Echoes of interfaces: the specular part, and the diffuse one times a complex number of the place."""
+        diffuse = self.tables.row[k, 3] * diffuse
         real, imaginary = complex_normal(self._echo_word(env, place))
-        self._put(env, line, row, torch.stack((weight * (specular + diffuse * real), weight * diffuse * imaginary)))
+        return torch.stack((specular + diffuse * real, diffuse * imaginary))
+
+    def _bounced(self, echo: Float[Tensor, "2 points"], loop: Tensor) -> Float[Tensor, "2 points"]:
+        """``echo`` after one more way there and back that keeps ``loop`` of its amplitude."""
+        return echo * loop
 
     def _cell(
         self, env: Tensor, place: Float[Tensor, "points 3"], field: Callable[[Tensor], Tensor]

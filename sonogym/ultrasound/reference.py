@@ -58,7 +58,7 @@ def focus(field: Field, tables: BeamTables) -> Complex[Tensor, "envs samples lin
 def expected_power(field: Field, tables: BeamTables) -> Float[Tensor, "envs samples lines"]:
     """Mean of |b|^2 over the scatterers: |PSF * specular|^2 + PSF^2 * (scatter and diffuse power) + noise power.
 
-    The squared kernels of scatter have unit sum, those of interfaces the scale of :func:`focus`.
+    The squared kernels have unit sum, that of the specular part the scale of :func:`focus`.
     """
     samples = field.scatter.shape[2]
     axial = tables.axial.square() / tables.axial.square().sum()
@@ -68,8 +68,8 @@ def expected_power(field: Field, tables: BeamTables) -> Float[Tensor, "envs samp
     for k in range(samples):
         taps, radius, scale = lateral[k], int(tables.radius[k]), tables.row[k, 1]
         specular = mirrored(scale * field.echoes[0, :, k], tables.lateral[k], radius)
-        diffuse = mirrored(scale.square() * field.echoes[1, :, k], taps, radius)
-        rows.append(specular.square() + diffuse + mirrored(scatter[:, k], taps / energy[k], radius))
+        power = scatter[:, k] + field.echoes[1, :, k]
+        rows.append(specular.square() + mirrored(power, taps / energy[k], radius))
     noise = tables.row[:, 2].square() * energy * tables.axial.square().sum()
     return torch.stack(rows, dim=1) + noise[:, None]
 

