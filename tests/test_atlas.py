@@ -1,4 +1,4 @@
-"""The atlas names the vertebrae of held-out patients from HU alone, says how sure it is, and bows to known landmarks."""
+"""The atlas names vertebrae of held-out patients from HU alone, says how sure it is, and bows to known landmarks."""
 
 import anatomy_fixtures as trunk
 import numpy as np

@@ -44,7 +44,10 @@ def make():
 
 def load(path, make):
     return kept(
-        path, read=lambda tensors, text: tensors[text["name"]], make=make, pack=lambda v: ({"v": v}, {"name": "v", "note": "one"})
+        path,
+        read=lambda tensors, text: tensors[text["name"]],
+        make=make,
+        pack=lambda v: ({"v": v}, {"name": "v", "note": "one"}),
     )
 
 

@@ -12,7 +12,8 @@ import numba
 import numpy as np
 
 # Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
-# time to compile, nor counts of references, which took a tenth of a frame.
+# time to compile, nor counts of references, which took a tenth of a frame. Never hand an array from one of them to code
+# that counts: it would free what it does not own.
 _BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")

@@ -226,7 +226,7 @@ def _keep(first, count, work, labels, transmission):
             transmission[first + row, line] = work.shade[row, margin + line]
 
 
-@compiled
+@inlined
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 
