@@ -114,8 +114,8 @@ def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) 
     named = ", ".join(f"{case} = {Path(spec).name if Path(spec).exists() else spec}" for case, spec in cases.items())
     (HERE / "planes.md").write_text(
         f"# Standard planes: success of the expert (5 mm, 5 deg)\n\n{machine()}; seed {seed}; {EPISODES} episodes a "
-        f"patient and plane (drawn from all of them); patients version {VERSION}; {named}.\nA cell: successes/episodes on the patients where the plane is marked reachable "
-        f"(how many of those that have its landmarks).\n\n{text}\n"
+        f"patient and plane (drawn from all of them); patients version {VERSION}; {named}.\nA cell: successes/episodes "
+        f"on the patients where the plane is marked reachable (how many of those that have its landmarks).\n\n{text}\n"
     )
     bad = [(case, plane) for case, rows in found.items() for plane, row in rows.items()
            if row["episodes"] and row["successes"] < LEAST * row["episodes"]]  # fmt: skip
