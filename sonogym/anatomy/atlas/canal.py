@@ -55,11 +55,11 @@ def _column(scene: Scene) -> Float[np.ndarray, "z 2"]:
     count = scene.body.sum(axis=(0, 1)).clip(1)
     middle = (scene.body.sum(axis=1) * np.arange(nx)[:, None]).sum(axis=0) / count
     middle = ndimage.gaussian_filter1d(middle, 30e-3 / voxel, mode="nearest")
-    rows = scene.body.any(axis=0)
+    rows = np.asarray(scene.body.any(axis=0))
     back, front = rows.argmax(axis=0), ny - 1 - rows[::-1].argmax(axis=0)
     near = np.exp(-0.5 * ((np.arange(nx)[:, None] - middle) * voxel / ASIDE) ** 2)
-    behind = np.less(np.arange(ny)[:, None], back + FRONT * (front - back))
-    return _best_path(mass * near[:, None] * behind[np.newaxis])
+    behind = np.asarray(np.arange(ny)[:, None] < back + FRONT * (front - back))
+    return _best_path(mass * near[:, None] * behind)
 
 
 def _canal(scene: Scene, column: Float[np.ndarray, "z 2"]) -> Float[np.ndarray, "z 2"]:
