@@ -30,7 +30,7 @@ from sonogym.ultrasound.transducer import Transducer, load_probe
 
 HERE = Path(__file__).parent
 SPLITS = {
-    "train": "procedural:train/0-7", "val": "procedural:val/0-7", "test": "procedural:test/0-7",
+    "train": "procedural:train/0-3", "val": "procedural:val/0-3", "test": "procedural:test/0-3",
     "deformed": "procedural:test/0-3+warp1",
 }  # fmt: skip
 EPISODES, PITCH, PROBE, LEAST = 4, 2e-3, "C5-2v", 0.98

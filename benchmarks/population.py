@@ -131,7 +131,8 @@ def main() -> None:
     for folder in options.real:
         anatomy = load_patient(folder)
         scans[Path(folder).name] = {"sizes": measure(anatomy), "hu": hounsfield(anatomy)}
-    command = f"python benchmarks/population.py --seeds {options.seeds} --spacing {options.spacing:g} --real ..."
+    limits = f"--seeds {options.seeds} --minutes {options.minutes:g} --spacing {options.spacing:g}"
+    command = f"python benchmarks/population.py {limits} --real {' '.join(scans)}"
     content = {
         "command": command, "version": VERSION, "spacing_mm": options.spacing, "drawn": drawn(),
         "patients": patients, "hu": hu, "real": scans,

@@ -1,4 +1,5 @@
-"""The PyBullet backend. Mutations seen to fail:"""
+"""The PyBullet backend. Mutations seen to fail: a gripper left on the flange, the holder mounted at the tool's frame,
+force for torque in the wrench, head and skin colliding, contacts told by overlap alone, motors without limits."""
 
 import ast
 import dataclasses

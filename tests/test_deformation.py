@@ -2,6 +2,8 @@
 
 det F by finite differences in float64 of the very function that the renderer calls, in Cartesian coordinates of the
 probe; areas and centroids of the label image against closed forms written anew here.
+Mutations seen to fail (volume and continuity): divergence of the lines left out of the change of area, elevation left
+as it is, dZ/dz with 4 for 6.
 """
 
 from dataclasses import replace

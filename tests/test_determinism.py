@@ -84,7 +84,6 @@ def params(varied, variants, envs=ENVS):
         "scatter_offset": draw(-3.0, 3.0, TISSUE_COUNT),
         "attenuation_factor": draw(0.7, 1.3, TISSUE_COUNT),
         "clutter": draw(-40.0, 0.0),
-        "scatterers": draw(0.5, 30.0),
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
         "scatterers": draw(0.2, 6.0),

@@ -1,7 +1,6 @@
 """The population: strata, drivers, bytes that do not depend on the machine, findings with their truth, measured sizes.
 
-Mutations seen to fail: fast-math in the kernels' decorators; pow for the portable power; a seed's stratum from the seed
-alone; BMI without effect on fat; a cyst left unpainted; windows measured in front of the canal.
+Mutations seen to fail: a seed's stratum from the seed alone; BMI without effect on fat; fast-math in a kernel.
 """
 
 import inspect

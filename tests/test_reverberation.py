@@ -4,6 +4,7 @@ Mutations seen to fail: rho^m for rho^(m-1); one order of the two for i < j; r_i
 for complex products.
 """
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -69,12 +70,18 @@ def test_there_are_no_a_lines_when_switched_off(backend):
     assert values[:, depth > 1.5 * DEPTH].max() < 1e-2
 
 
+@numba.njit
+def _fused(echoes, splat, face, orders, nearest, peaks):
+    """The kernel's function has no wrapper for Python."""
+    fused_reverberate(echoes, splat, face, orders, nearest, peaks)
+
+
 def _late(echoes, tables, backend):
     if backend == "reference":
         return reverberate(echoes, tables.splat, tables.paths)
     field, paths = echoes[:, 0].clone().numpy(), tables.paths
     late = (np.float32(paths.face), paths.orders, paths.nearest, peak_arrays(field.shape[2]))
-    fused_reverberate(tuple(field), tables.splat.numpy(), *late)
+    _fused(tuple(field), tables.splat.numpy(), *late)
     return torch.from_numpy(field)[:, None]
 
 

@@ -87,7 +87,7 @@ def _tissue_mesh(mask: np.ndarray, volume: Volume) -> trimesh.Trimesh | None:
 def _level_mesh(values: np.ndarray, level: float, volume: Volume, start: np.ndarray) -> trimesh.Trimesh | None:
     if not values.min() < level < values.max():
         return None
-    vertices, faces, _, _ = measure.marching_cubes(values, level, step_size=_STEP)
+    vertices, faces, _, _ = measure.marching_cubes(values, level, step_size=_STEP, gradient_direction="ascent")
     matrix = volume.patient_from_voxel.double().numpy()
     return trimesh.Trimesh((vertices + start) @ matrix[:3, :3].T + matrix[:3, 3], faces, process=False)
 

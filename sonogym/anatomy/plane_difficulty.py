@@ -50,7 +50,7 @@ def _distance(one: PlaneView, other: PlaneView) -> float:
 
 def _start_distance(view: PlaneView, views: Mapping[str, PlaneView]) -> float:
     if find_spec(view.name).start == "about":
-        steps = torch.linspace(-ABOUT, ABOUT, 11)
+        steps = ABOUT * torch.arange(-5, 6) / 5.5
         return float(torch.cartesian_prod(steps, steps).norm(dim=-1).mean())
     along = [views[f"transverse_{level}"] for level in LEVELS[LEVELS.index("T12") :] if f"transverse_{level}" in views]
     aside = torch.linspace(-ASIDE, ASIDE, 11)

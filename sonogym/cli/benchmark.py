@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import platform
 import time
@@ -64,11 +65,14 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
 
 
-def timed(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of ``run`` and its spread, (max - min) / median, after one unmeasured call."""
+def timed(run: Callable[[], object], repeats: int, longest: float = math.inf) -> tuple[float, float]:
+    """Median seconds of ``run`` and its spread, (max - min) / median, after one unmeasured call.
+
+    No call is begun after ``longest`` seconds.
+    """
     run()
-    seconds = []
-    for _ in range(repeats):
+    seconds: list[float] = []
+    while len(seconds) < repeats and (not seconds or sum(seconds) < longest):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)

@@ -18,8 +18,9 @@ SIZES = ((64, 64), (128, 128), (200, 150), (192, 512))  # samples, lines
 BATCHES = (1, 16, 64, 256)
 THREADS = (1, 2)
 DISPLAY = (256, 256)
+REPEATS, LONGEST = 9, 2.0  # of a row; fewer where they would take longer than this [s]
 BASELINE = "torch reference"
-BASELINE_BATCH = 16  # largest batch of the reference: a frame costs it the same beyond
+BASELINE_BATCH = 4  # largest batch of the reference: a frame costs it about the same beyond
 PUBLISHED_SIZE = (200, 150)
 PUBLISHED = "published SonoGym, 9.3-14.2 ms on a core of this class: a figure of performance.md, not run here"
 PUBLISHED_SECONDS = 9.3e-3  # the faster end
@@ -33,6 +34,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
     published simulator's figure.
     """
     import torch
+    from tqdm import tqdm
 
     from sonogym.ultrasound.bake import load_acoustic
     from sonogym.ultrasound.frame import RenderConfig
@@ -41,15 +43,14 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
     full = RenderConfig(planes=3, contact=True, reverberation=True, ring_down=True)
     patient = load_acoustic(PATIENT, core.pitch)
     sizes, batches = (SIZES[1:2], BATCHES[:2]) if quick else (SIZES, BATCHES)
-    repeats = 3 if quick else 9
+    repeats = 3 if quick else REPEATS
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         rows = []
-        for name, config in (("core", core), ("all_effects", full)):
-            for samples, lines in sizes:
-                sized = replace(config, samples=samples, lines=lines)
-                rows += _rows(patient, name, sized, batches, repeats)
+        kinds = [(name, config, size) for name, config in (("core", core), ("all_effects", full)) for size in sizes]
+        for name, config, (samples, lines) in tqdm(kinds, desc="renderer", unit="kind of frame", leave=False):
+            rows += _rows(patient, name, replace(config, samples=samples, lines=lines), batches, repeats)
         display = replace(full, samples=DISPLAY[0], lines=DISPLAY[1])
         rows += _rows(patient, "all_effects", display, (1,), repeats)
         return rows + [_against_published(row) for row in rows if row["size"] == _size(*PUBLISHED_SIZE)]
@@ -113,7 +114,7 @@ def _measure(patient: AcousticAnatomy, config: RenderConfig, batch: int, repeats
 
     renderer = Renderer([patient], PROBE, config)
     poses, index = _poses(patient, batch), torch.zeros(batch, dtype=torch.long)
-    return timed(lambda: renderer.render(poses, index), repeats)
+    return timed(lambda: renderer.render(poses, index), repeats, LONGEST)
 
 
 def _poses(patient: AcousticAnatomy, batch: int) -> Pose:

@@ -12,10 +12,10 @@ import numba
 import numpy as np
 
 # Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
-# time to compile, nor counts of references, which took a tenth of a frame.
-compiled = numba.njit(
-    fastmath={"contract", "nsz", "arcp"}, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+# time to compile, nor counts of references, which took a tenth of a frame. Never hand an array from one of them to code
+# that counts: it would free what it does not own.
+_BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 
@@ -123,7 +123,7 @@ class Workspace(NamedTuple):
     soft: Array
     strength: Array
     state: Array
-    index: Array
+    voxel_index: Array
     found: Array
     corner: Array
     met: Array

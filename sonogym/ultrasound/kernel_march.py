@@ -226,7 +226,7 @@ def _keep(first, count, work, labels, transmission):
             transmission[first + row, line] = work.shade[row, margin + line]
 
 
-@compiled
+@inlined
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 
@@ -239,7 +239,7 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
         count = min(rows, samples - first)
         changes = _walk(
             first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
-            work.gain, work.found, work.met, work.index, work.state,
+            work.gain, work.found, work.met, work.voxel_index, work.state,
         )  # fmt: skip
         meet(
             changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,

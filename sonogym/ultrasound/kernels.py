@@ -239,7 +239,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
         soft=zeros(lines),
         strength=zeros(rows, lines),
         state=zeros(STATES, lines),
-        index=np.zeros(lines, np.uint32),
+        voxel_index=np.zeros(lines, np.uint32),
         found=np.zeros((2, LIST), np.int32),
         corner=np.zeros(CORNER, np.uint32),
         met=zeros(MET),

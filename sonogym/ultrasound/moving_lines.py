@@ -1,8 +1,8 @@
 """Scan lines through a patient who breathes: straight in the room, bent in the tissue of the scan.
 
 What a line meets at x is the material X = x - a u(x) of :mod:`sonogym.anatomy.breathing`, so in the scan's frame the
-line is a curve. It is followed by straight pieces between knots on the curve; on the standard planes of procedural and
-real patients, C5-2v, one piece errs by up to 11 mm at a full breath, six (five knots) by 1.9 mm, 1 mm in 95 %
+line is a curve. It is followed by straight pieces between knots on the curve; on the standard planes of a procedural
+and a real patient, C5-2v, one piece errs by up to 11 mm at a full breath, six (five knots) by 1.7 mm, .5 mm in 95 %
 (benchmarks/breathing.py).
 """
 
