@@ -58,8 +58,8 @@ def _column(scene: Scene) -> Float[np.ndarray, "z 2"]:
     rows = np.asarray(scene.body.any(axis=0))
     back, front = rows.argmax(axis=0), ny - 1 - rows[::-1].argmax(axis=0)
     near = np.exp(-0.5 * ((np.arange(nx)[:, None] - middle) * voxel / ASIDE) ** 2)
-    behind = np.less(np.arange(ny)[:, None], back + FRONT * (front - back))
-    return _best_path(mass * near[:, None] * behind[np.newaxis])
+    behind = np.asarray(np.arange(ny)[:, None] < back + FRONT * (front - back))
+    return _best_path(mass * near[:, None] * behind)
 
 
 def _canal(scene: Scene, column: Float[np.ndarray, "z 2"]) -> Float[np.ndarray, "z 2"]:
