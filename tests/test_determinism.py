@@ -26,7 +26,7 @@ BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False
 LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "comet_tails", "downshift"), True)
 VARIED = (
     "gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "scatterers", "variant",
-    "breathing",
+    "breathing", "venous_pressure",
 )  # fmt: skip
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
@@ -57,9 +57,9 @@ NOT_IN_THE_KERNEL = {"pitch", "backend", "sampling", "speckle"}
 @functools.cache
 def bodies():
     size = (0.10, 0.08, 0.04)
-    layered = (Tissue.SKIN, Tissue.SUBCUTANEOUS_FAT, Tissue.MUSCLE, Tissue.LIVER)
+    layered = (Tissue.SKIN, Tissue.SUBCUTANEOUS_FAT, Tissue.VEIN, Tissue.MUSCLE, Tissue.LIVER)
     return [
-        bake(phantoms.layers((0.002, 0.01, 0.02), layered, 2e-3, size), 2e-3),
+        bake(phantoms.layers((0.002, 0.006, 0.01, 0.02), layered, 2e-3, size), 2e-3),
         bake(phantoms.plate(0.04, 0.004, 0.02, spacing=2e-3, size=size), 2e-3),
         bake(phantoms.plate(0.03, 0.01, 0.02, content=Tissue.AIR, spacing=2e-3, size=size), 2e-3),
     ]
@@ -86,6 +86,7 @@ def params(varied, variants, envs=ENVS):
         "clutter": draw(-40.0, 0.0),
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
+        "venous_pressure": draw(5.0, 50.0),
         "scatterers": draw(0.2, 6.0),
     }
     return dataclasses.replace(random_params(envs), **{name: drawn[name] for name in varied})
