@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -22,11 +20,10 @@ from sonogym.sim.state import SimState
 from sonogym.ultrasound.frame import Frame
 from sonogym.ultrasound.renderer import Renderer
 
+from .entry_points import entry_points
 from .rewards import bounded, tolerance
 from .scan_task import ROBOTIC, ScanConfig, ScanTask, load_renderer
-from .single_env import SonogymEnv
 from .standard_planes import find_goals, start_region
-from .vector_env import SonogymVectorEnv
 
 # of the privileged group, after what is left of the way along each axis of an action; the height is over the goal
 PRIVILEGED = ("position_error", "angle_error", "height")
@@ -215,31 +212,6 @@ class Navigation(ScanTask):
         }
 
 
-def make_task(recipe: str | None = None, **options: Any) -> Navigation:
-    """The task with its patients loaded; options are those of :class:`NavigationConfig`."""
-    return _task(navigation_config(recipe, **options))
-
-
-@functools.lru_cache(maxsize=8)
-def _task(config: NavigationConfig) -> Navigation:
-    """Tasks hold no state, so the environments of a process share them."""
-    return Navigation(config, load_renderer(config))
-
-
-def make_env(*, recipe: str | None = None, render_mode: str | None = None, **options: Any) -> SonogymEnv:
-    """One environment; options are those of :class:`NavigationConfig`."""
-    return SonogymEnv(make_task(recipe, **options), render_mode=render_mode)
-
-
-def make_vector_env(
-    num_envs: int = 1,
-    *,
-    recipe: str | None = None,
-    array: str = "numpy",
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    **options: Any,
-) -> SonogymVectorEnv:
-    """``num_envs`` environments in one batch; options are those of :class:`NavigationConfig`."""
-    task = make_task(recipe, **options)
-    return SonogymVectorEnv(task, num_envs, array=array, autoreset_mode=autoreset_mode, render_mode=render_mode)
+make_task, make_env, make_vector_env = entry_points(
+    navigation_config, lambda config: Navigation(config, load_renderer(config))
+)

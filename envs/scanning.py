@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -22,13 +20,12 @@ from sonogym.sim.state import SimState
 from sonogym.ultrasound.frame import Frame
 from sonogym.ultrasound.renderer import Renderer
 
+from .entry_points import entry_points
 from .observations import Swept, swept_cells
 from .rewards import tolerance
 from .scan_targets import SPACING, sweep_poses, target_points, target_spec
 from .scan_task import ScanConfig, ScanTask, load_renderer
-from .single_env import SonogymEnv
 from .standard_planes import find_goals, start_region
-from .vector_env import SonogymVectorEnv
 
 # of the privileged group, after what is left of the way to the next pose of the sweep
 PRIVILEGED = ("covered", "force_error")
@@ -274,31 +271,6 @@ class Scanning(ScanTask):
         }
 
 
-def make_task(recipe: str | None = None, **options: Any) -> Scanning:
-    """The task with its patients loaded; options are those of :class:`ScanningConfig`."""
-    return _task(scanning_config(recipe, **options))
-
-
-@functools.lru_cache(maxsize=8)
-def _task(config: ScanningConfig) -> Scanning:
-    """Tasks hold no state, so the environments of a process share them."""
-    return Scanning(config, load_renderer(config))
-
-
-def make_env(*, recipe: str | None = None, render_mode: str | None = None, **options: Any) -> SonogymEnv:
-    """One environment; options are those of :class:`ScanningConfig`."""
-    return SonogymEnv(make_task(recipe, **options), render_mode=render_mode)
-
-
-def make_vector_env(
-    num_envs: int = 1,
-    *,
-    recipe: str | None = None,
-    array: str = "numpy",
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    **options: Any,
-) -> SonogymVectorEnv:
-    """``num_envs`` environments in one batch; options are those of :class:`ScanningConfig`."""
-    task = make_task(recipe, **options)
-    return SonogymVectorEnv(task, num_envs, array=array, autoreset_mode=autoreset_mode, render_mode=render_mode)
+make_task, make_env, make_vector_env = entry_points(
+    scanning_config, lambda config: Scanning(config, load_renderer(config))
+)
