@@ -33,7 +33,7 @@ class ExpertPolicy:
     def __init__(self, env: VectorEnv, config: ExpertConfig | None = None) -> None:
         config = config or ExpertConfig()
         task = getattr(env.unwrapped, "task", None)
-        speed = np.array(getattr(task, "action_speeds", DEFAULT_SPEEDS), dtype=np.float32)
+        speed = np.array([float(each) for each in getattr(task, "action_speeds", DEFAULT_SPEEDS)], dtype=np.float32)
         self.per_metre_or_radian = config.gain * getattr(task, "control_rate", CONTROL_RATE) / speed
 
     def reset(self, mask: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.renderer import Renderer
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "differentiable.png"
-FRAMES = 24
+FRAMES = 48
 FREE = torch.tensor([0, 2, 4])  # lateral, depth, turn about the elevation axis
 UNIT = torch.tensor([1e-3] * 3 + [math.radians(1.0)] * 3)
 

@@ -14,7 +14,7 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.acoustics import load_acoustics_table
 from sonogym.ultrasound.refraction import bend
 
-DEPTH, BEYOND, WIRE = 0.015, 0.018, 0.6e-3
+DEPTH, BEYOND, WIRE = 0.015, 0.018, 1.2e-3
 VIEW = {"lines": 256, "samples": 512, "depth": 0.04, "texture": False, "noise": False, "outputs": ("envelope",)}
 
 

@@ -135,10 +135,11 @@ def test_next_step_autoreset_and_undeclared_modes_are_refused():
 
 
 def test_ppo_learns_the_identity_through_the_adapter():
+    threads = torch.get_num_threads()
     env = adapted(Identity)
     model = PPO("MlpPolicy", env, n_steps=64, batch_size=64, n_epochs=10, gamma=0.0, learning_rate=3e-3, seed=0)
     model.learn(2500)
     numbers = np.linspace(-0.9, 0.9, 7, dtype=np.float32)[:, None]
     actions, _ = model.predict(numbers, deterministic=True)
     assert np.abs(actions - numbers).mean() < 0.15
-    assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
