@@ -88,7 +88,7 @@ def test_landmarks_lie_in_their_tissue(patients, seed):
         "liver": (Tissue.LIVER, Tissue.BLOOD, Tissue.CONNECTIVE), "spleen": (Tissue.SPLEEN,),
         "kidney": (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_PYRAMID, Tissue.KIDNEY_SINUS),
         "gall": (Tissue.BILE,), "lung": (Tissue.LUNG,), "heart": (Tissue.BLOOD, Tissue.MYOCARDIUM),
-        "cava": (Tissue.VEIN,), "hepatic": (Tissue.VEIN, Tissue.BLOOD, Tissue.LIVER, Tissue.CONNECTIVE),
+        "cava": (Tissue.VEIN, Tissue.BLOOD), "hepatic": (Tissue.VEIN, Tissue.BLOOD, Tissue.LIVER, Tissue.CONNECTIVE),
         "pancreas": (Tissue.PANCREAS,), "stomach": (Tissue.STOMACH, Tissue.AIR),
     }  # fmt: skip
     required = {f"vertebra_{level}" for level in LEVELS} | {f"spinous_{level}" for level in LEVELS}

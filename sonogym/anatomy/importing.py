@@ -164,10 +164,12 @@ def _assemble(scan: Scan, structures: Structures | None, wanted: _Wanted, source
     given = {key: torch.tensor(point) for key, point in wanted.landmarks.items()}
     check_landmarks(given, skin, patient.grid)
     estimate = _estimate(patient, tissue, given, wanted)
-    points = found | _believed(estimate, skin) | given
-    check_landmarks(points, skin, patient.grid)
+    # a centre found in the last millimetres before the scan ends may lie beyond the skin drawn there
+    kept_points = {key: point for key, point in found.items() if float(skin.at(point)) < 0.0}
+    points = kept_points | _believed(estimate, skin) | given
     hu = np.clip(np.rint(patient.hu), LOWEST_HU, None).astype(np.int16)
     facts = source | _scan_facts(scan, patient) | more | {"landmarks_given": sorted(given)} | _estimate_facts(estimate)
+    facts["landmarks_beyond_the_skin"] = sorted(set(found) - set(kept_points))
     facts["problems"] = problems_of(facts)
     anatomy = Anatomy(
         name=wanted.name,
