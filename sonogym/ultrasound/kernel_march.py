@@ -170,7 +170,8 @@ def _step(shade, strength, passed, kept, scatter):
     for line in range(passed.shape[0]):
         strength[line] = scatter[line]
         shade[line] = passed[line]
-        passed[line] = max(passed[line] * kept[line], FLOOR)
+        onward = passed[line] * kept[line]
+        passed[line] = _0 if onward < FLOOR else onward
 
 
 @compiled

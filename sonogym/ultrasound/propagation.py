@@ -23,7 +23,7 @@ from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 from sonogym.ultrasound.veins import closed
 
-FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
+FLOOR = 1e-9  # transmission below this is silence: even a total reflection returns 60 dB less than the receiver's noise
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
 FLAT = 4e-3  # levels a voxel: a map that rises less is constant but for the rounding of its interpolation
 CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
@@ -124,7 +124,8 @@ class Plane:
         if tables.refraction:
             place = self._voxel(material, self.across)  # on the line as it goes on
         shade = self.passed
-        self.passed = (self.passed * transmission).clamp_min(FLOOR)
+        passed = self.passed * transmission
+        self.passed = torch.where(passed < FLOOR, torch.zeros_like(passed), passed)
         self.depth = self.depth + length
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
