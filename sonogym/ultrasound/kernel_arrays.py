@@ -17,6 +17,7 @@ import numpy as np
 _BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
+CACHE_LINE = 16  # float32; work begins at one, since vectors that cross from one to the next cost twice as much
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 _1 = np.int32(1)
 
@@ -110,8 +111,8 @@ class Tables(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch of one thread.
 
-    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, lines); those of scatter have rows of zeros
-    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
+    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, width): the lines, then room for a blur; those
+    of scatter have rows of zeros above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
     (``across`` [m] from the image plane has no row before),
     ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
     ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
@@ -129,6 +130,7 @@ class Workspace(NamedTuple):
     strength: Array
     state: Array
     voxel_index: Array
+    heard: Array
     found: Array
     corner: Array
     met: Array
@@ -136,6 +138,12 @@ class Workspace(NamedTuple):
     focused: tuple[Array, Array]
     peaks: tuple[Array, ...]
     bent: tuple[Array, Array]
+
+
+@inlined
+def margin(width, lines):
+    """Where the lines begin in a row with room on either side: at a cache line."""
+    return np.int64((width - lines) // 2) // CACHE_LINE * CACHE_LINE
 
 
 @inlined

@@ -19,7 +19,7 @@ from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
 _TINY = np.float32(1e-20)
-_VEIN, _AROUND, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND)), np.uint32(LABEL_MASK)
+VEIN, _AROUND = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND))
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
 _ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
 
@@ -86,11 +86,8 @@ def pressed_cosine(normal, direction, elevation, stretch):
     return abs(along) / math.sqrt(max(along * along + across * across + above * above, _TINY))
 
 
-@compiled
-def close_veins(word, levels):
-    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture."""
-    for line in range(word.shape[0]):
-        voxel = word[line]
-        tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else _VEIN
-        plain = np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
-        word[line] = plain if (voxel & _LABEL) == _VEIN else voxel
+@inlined
+def close_vein(voxel, levels):
+    """A voxel of a vein of which ``levels`` are closed; its level is no texture."""
+    tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else VEIN
+    return np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
