@@ -111,12 +111,14 @@ class Tables(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch of one thread.
 
-    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, width): the lines, then room for a blur; those
-    of scatter have rows of zeros above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
-    (``across`` [m] from the image plane has no row before),
-    ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
-    ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
-    interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with room for a blur.
+    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, width), the lines first; rows of scatter are
+    as wide as those of ``beam``, and above and below lie some of zeros. Of a block of rows, the row before it first:
+    ``place`` [m] along the lines, ``word`` the voxels (``across`` [m] from the image plane has no row before), ``gain``
+    the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
+    Of one row: ``voxel_index`` where its voxels lie, ``heard`` the lines that are not silent, ``fetched`` what the table
+    of ``moved`` holds. ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``,
+    ``met``: the list of interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with
+    room for a blur.
     """
 
     scatter: tuple[Array, Array]
@@ -131,6 +133,7 @@ class Workspace(NamedTuple):
     state: Array
     voxel_index: Array
     heard: Array
+    fetched: Array
     found: Array
     corner: Array
     met: Array

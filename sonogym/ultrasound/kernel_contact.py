@@ -18,7 +18,7 @@ from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
 
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
-_TINY = np.float32(1e-20)
+_TINY, _NEXT = np.float32(1e-20), np.uintp(1)
 VEIN, _AROUND = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND))
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
 _ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
@@ -46,19 +46,40 @@ def undeform(place, depth, indentation, inverse):
 
 
 @compiled
-def undeform_beside(place, across, depth, indentation, inverse, curvature, bulge):
-    """One row of samples beside the image plane: depth along the line and distance from the plane (``moved``)."""
-    for line in range(place.shape[0]):
+def _nodes(depth, indentation, inverse, curvature, node, share):
+    """Node of the table of ``moved`` below the change of area at one row of samples, and the share of the next."""
+    for line in range(depth.shape[0]):
         z, a = depth[line], indentation[line]
         t = min(z * inverse[line], _1)
         pushed = a * (_1 - t * t * (_3 - _2 * t))
         along = _1 + _6 * a * inverse[line] * t * (_1 - t)
         area = along * (_1 + curvature * (z - pushed)) / (_1 + curvature * z)
-        node = min(max((area - _1 - _LOWEST) * _SCALE, _0), _TOP)
-        base = np.int32(node)
-        share = node - np.float32(base)
-        across[line] = bulge[base, 0] + share * (bulge[base + 1, 0] - bulge[base, 0])
-        phi = bulge[base, 1] + share * (bulge[base + 1, 1] - bulge[base, 1])
+        at = min(max((area - _1 - _LOWEST) * _SCALE, _0), _TOP)
+        base = np.int32(at)
+        node[line] = np.uint32(base)
+        share[line] = at - np.float32(base)
+
+
+@compiled
+def _fetch(bulge, node, fetched):
+    """Both columns of the table at the nodes and at the next ones."""
+    for line in range(node.shape[0]):
+        at = np.uintp(node[line])
+        fetched[0, line], fetched[1, line] = bulge[at, 0], bulge[at, 1]
+        fetched[2, line], fetched[3, line] = bulge[at + _NEXT, 0], bulge[at + _NEXT, 1]
+
+
+@compiled
+def undeform_beside(place, across, depth, indentation, inverse, curvature, bulge, node, fetched):
+    """One row of samples beside the image plane: depth along the line and distance from the plane (``moved``)."""
+    _nodes(depth, indentation, inverse, curvature, node, across)
+    _fetch(bulge, node, fetched)
+    for line in range(place.shape[0]):
+        z, share = depth[line], across[line]
+        t = min(z * inverse[line], _1)
+        pushed = indentation[line] * (_1 - t * t * (_3 - _2 * t))
+        across[line] = fetched[0, line] + share * (fetched[2, line] - fetched[0, line])
+        phi = fetched[1, line] + share * (fetched[3, line] - fetched[1, line])
         scale = (_2 + curvature * (_2 * z - pushed)) / (_2 + curvature * (_2 * z - phi * pushed))
         place[line] = z - phi * pushed * scale
 

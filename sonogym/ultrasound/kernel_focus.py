@@ -69,8 +69,8 @@ def _pulse(target, source, start, width, axial):
 def _along_depth(first, count, source, echoes, axial, row_scale, lines, target):
     """What returns of a block: interfaces, and the pulse along depth on the scatter.
 
-    All have rows of one width, in which the lines come first, but for ``target``, where they are in the middle;
-    ``source`` has as many rows of zeros above and below as ``axial`` has taps past its first.
+    Rows of ``source`` are as wide as those of ``target``, but begin with the lines; it has as many rows of zeros above
+    and below as ``axial`` has taps past its first.
     """
     width = target.shape[1]
     start = margin(width, lines)

@@ -125,14 +125,16 @@ def _read(lines, heard, voxels, index, levels, before, word):
 
 @compiled
 def _walk(
-    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, heard, state
+    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, heard, fetched, state
 ):  # fmt: skip
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
     for row in range(count):
         if plane.beside:
             bulge = plane.bulge[first + row]
-            undeform_beside(place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge)
+            undeform_beside(
+                place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge, index, fetched
+            )
         else:
             undeform(place[row + 1], depth, rays.indentation, inverse)
         if rays.knot.shape[0]:
@@ -254,7 +256,7 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
         count, heard = min(rows, samples - first), _listen(work.state[PASSED], reach, work.heard)
         changes = _walk(
             first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
-            work.gain, work.found, work.met, work.voxel_index, work.heard[:heard], work.state,
+            work.gain, work.found, work.met, work.voxel_index, work.heard[:heard], work.fetched, work.state,
         )  # fmt: skip
         meet(
             changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,

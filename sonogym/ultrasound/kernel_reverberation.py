@@ -13,10 +13,10 @@ from sonogym.ultrasound.kernel_arrays import Array, compiled, inlined
 from sonogym.ultrasound.kernel_interfaces import put_pulse
 from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH
 from sonogym.ultrasound.kernel_speckle import add_scatter
-from sonogym.ultrasound.long_paths import PEAKS
+from sonogym.ultrasound.long_paths import PEAKS, SILENT
 
 _0, _HALF, _2 = np.float32(0.0), np.float32(0.5), np.float32(2.0)
-_QUARTER = np.float32(0.25)
+_QUARTER, _SILENT = np.float32(0.25), np.float32(SILENT)
 
 
 @inlined
@@ -84,16 +84,16 @@ def _repeat(line, count, place, value, face, orders, last, splat, echoes):
         a, b = value[0, i], value[1, i]
         for j in range(i):
             c, d = value[0, j], value[1, j]
-            at = place[i] + place[j] + _HALF
-            if at < last:
-                both = _2 * face
-                put_pulse(at, line, both * (a * c - b * d), both * (a * d + b * c), splat, echoes)
+            at, both = place[i] + place[j] + _HALF, _2 * face
+            real, imaginary = both * (a * c - b * d), both * (a * d + b * c)
+            if at < last and abs(real) + abs(imaginary) > _SILENT:
+                put_pulse(at, line, real, imaginary, splat, echoes)
         real, imaginary = a, b
         for order in range(2, orders + 1):
             at = np.float32(order) * (place[i] + _HALF) - _HALF
-            if at >= last:
-                break
             real, imaginary = face * (real * a - imaginary * b), face * (real * b + imaginary * a)
+            if at >= last or abs(real) + abs(imaginary) <= _SILENT:
+                break
             put_pulse(at, line, real, imaginary, splat, echoes)
 
 

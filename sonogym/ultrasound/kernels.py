@@ -241,7 +241,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
     reach = len(tables.axial) - 1
     return Workspace(
         scatter=(zeros(samples + 2 * reach, wide), zeros(samples + 2 * reach, wide)),
-        echoes=(zeros(samples, wide), zeros(samples, wide)),
+        echoes=(zeros(samples, _width(lines, 0)), zeros(samples, _width(lines, 0))),
         place=zeros(1 + rows, lines),
         across=zeros(rows, lines),
         word=np.zeros((1 + rows, lines), np.uint32),
@@ -252,6 +252,7 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
         state=zeros(STATES, lines),
         voxel_index=np.zeros(lines, np.uint32),
         heard=np.zeros(lines + 1, np.uint32),
+        fetched=zeros(4, lines),
         found=np.zeros((2, LIST), np.int32),
         corner=np.zeros(CORNER, np.uint32),
         met=zeros(MET),
