@@ -13,15 +13,13 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.deformation import HIGHEST, LOWEST, NODES
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.texture import NEUTRAL
-from sonogym.ultrasound.veins import AROUND
 from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
 
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
 _TINY = np.float32(1e-20)
-_VEIN, _AROUND, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND)), np.uint32(LABEL_MASK)
+_VEIN, _LABEL, _AROUND = np.uint32(int(Tissue.VEIN)), np.uint32(LABEL_MASK), np.uint32(8)
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
-_ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
 
 
 @inlined
@@ -87,10 +85,14 @@ def pressed_cosine(normal, direction, elevation, stretch):
 
 
 @compiled
-def close_veins(word, levels):
-    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture."""
+def close_veins(word, before, levels):
+    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture.
+
+    Closed ones hold the last tissue that was no vein: an open one passes it on in its next byte, which nobody reads.
+    """
     for line in range(word.shape[0]):
-        voxel = word[line]
-        tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else _VEIN
-        plain = np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
+        voxel, above = word[line], before[line]
+        around = np.uint32((above >> _AROUND) & _LABEL) if (above & _LABEL) == _VEIN else np.uint32(above & _LABEL)
+        vein = np.uint32(_VEIN | np.uint32(around << _AROUND))
+        plain = np.uint32((around if np.int32(voxel >> _TEXTURE) < levels else vein) | _NEUTRAL)
         word[line] = plain if (voxel & _LABEL) == _VEIN else voxel

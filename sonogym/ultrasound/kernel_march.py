@@ -124,7 +124,7 @@ def _walk(
         turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
         _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
         _read(word[row + 1], grid.voxels, index)
-        close_veins(word[row + 1], rays.closed[first + row])
+        close_veins(word[row + 1], word[row], rays.closed[first + row])
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
         for i in range(before, changes):

@@ -86,6 +86,7 @@ class Plane:
         self.material = -lines.indentation - 0.5 * tables.step
         self.passed = lines.coupling.clone()
         self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
+        self.around = self.before  # the last tissue that was no vein
         envs, count = lines.coupling.shape
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
@@ -126,6 +127,7 @@ class Plane:
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length
         self.material, self.before = material, label
+        self.around = torch.where(label == int(Tissue.VEIN), self.around, label)
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
         scatter = self._scatter(k, place, amplitude * soft, scale)
@@ -152,7 +154,7 @@ class Plane:
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
-        word = closed(self._nearest(place), self.lines.closed[:, self.row, None])
+        word = closed(self._nearest(place), self.lines.closed[:, self.row, None], self.around)
         label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
         return label, scattering * gain, transmission, length

@@ -59,11 +59,11 @@ class SmoothPlane(Plane):
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
         start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
         word = self.words[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
-        word = closed(word, lines.closed[:, self.row, None, None])
+        word = closed(word, lines.closed[:, self.row, None, None], self.around[:, None])
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
-        nearest = closed(self._nearest(place), lines.closed[:, self.row, None])
+        nearest = closed(self._nearest(place), lines.closed[:, self.row, None], self.around)
         return voxel_word.label(nearest), amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:

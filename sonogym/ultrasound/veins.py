@@ -1,8 +1,9 @@
-"""Veins give way under the probe: the lumen shrinks from its wall inwards, and fat closes in (`design`).
+"""Veins give way under the probe: the lumen shrinks from its wall inwards, and what lies above closes in (`design`).
 
 A vein is held open by some 10 mmHg, an artery by 100: what a scan presses with closes the one and not the other. Each
 voxel of a vein carries the share of the lumen's area that lies closer to the wall than it; the lumen that is left is
-where that share is below the part that the pressure has closed. The tissue around does not follow.
+where that share is above the part that the pressure has closed. A closed place shows the tissue that the line came
+from, so that no wall is left where the lumen was; how the tissue around moves is not followed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_LEVELS, TEXTURE_SH
 
 VENOUS_PRESSURE = 1333.0  # Pa (10 mmHg): a vein begins to close at half of it and is closed at 1.5 times (design)
 LEFT_OPEN = 0.08  # share of the lumen that stays in a closed vein, along its edges (design)
-AROUND = Tissue.VISCERAL_FAT  # what fills the place of the lumen
 _WIDEST = 14e-3  # m from wall to middle: half the short axis of the widest vein, and some
 _TOP = (1 << TEXTURE_SHIFT) - 1 - LABEL_MASK  # the bits between label and texture
 
@@ -64,9 +64,14 @@ def closed_levels(
     return (TEXTURE_LEVELS * closed).ceil().to(torch.int32)
 
 
-def closed(word: Int[Tensor, "*shape"], levels: Int[Tensor, "*#shape"]) -> Int[Tensor, "*shape"]:
-    """Voxels of which ``levels`` of the veins are closed; a vein's level is no texture."""
-    tissue = torch.where(texture(word) < levels, int(AROUND), int(Tissue.VEIN)).to(word.dtype)
+def closed(
+    word: Int[Tensor, "*shape"], levels: Int[Tensor, "*#shape"], around: Int[Tensor, "*#shape"]
+) -> Int[Tensor, "*shape"]:
+    """Voxels of which ``levels`` of the veins are closed and hold ``around``, the tissue before the vein.
+
+    A vein's level is no texture.
+    """
+    tissue = torch.where(texture(word) < levels, around, int(Tissue.VEIN)).to(word.dtype)
     neutral = NEUTRAL - TEXTURE_LEVELS if NEUTRAL >= TEXTURE_LEVELS // 2 else NEUTRAL  # the highest bit is the sign
     plain = (word & _TOP) | tissue | (neutral << TEXTURE_SHIFT)
     return torch.where(label(word) == int(Tissue.VEIN), plain, word)
