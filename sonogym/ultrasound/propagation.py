@@ -20,7 +20,7 @@ from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST, GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
-from sonogym.ultrasound.veins import closed
+from sonogym.ultrasound.veins import closed, last_around
 
 FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
@@ -86,7 +86,7 @@ class Plane:
         self.material = -lines.indentation - 0.5 * tables.step
         self.passed = lines.coupling.clone()
         self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
-        self.around = self.before  # the last tissue that was no vein
+        self.around = torch.full_like(self.before, int(Tissue.VISCERAL_FAT))  # what fills a vein that closes
         envs, count = lines.coupling.shape
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
@@ -127,7 +127,6 @@ class Plane:
         self.passed = (self.passed * transmission).clamp_min(FLOOR)
         self.depth = self.depth + length
         self.material, self.before = material, label
-        self.around = torch.where(label == int(Tissue.VEIN), self.around, label)
         radius = int(tables.penumbra_radius[k])
         soft = mirrored(shade, tables.penumbra[k], radius) if radius else shade
         scatter = self._scatter(k, place, amplitude * soft, scale)
@@ -154,7 +153,9 @@ class Plane:
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
-        word = closed(self._nearest(place), self.lines.closed[:, self.row, None], self.around)
+        nearest = self._nearest(place)
+        word = closed(nearest, self.lines.closed[:, self.row, None], self.around)
+        self.around = last_around(nearest, self.around)
         label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
         return label, scattering * gain, transmission, length
