@@ -38,7 +38,7 @@ def returned(degrees, above, below):
 
 
 def echoes(anatomy, pair, elements, count, samples, left_out):
-    """Echo of each line's first change to the second of ``pair`` over what meets it (presses, lines), and the tables."""
+    """Echo of each line's first change to the second of ``pair``, over what meets it (presses, lines); the tables."""
     config = RenderConfig(lines=count, samples=samples, depth=0.045, pitch=5e-4, backend="reference", **BARE)
     probe = replace(load_probe("L11-5v"), elements=elements)
     renderer = Renderer([anatomy], probe, config)
