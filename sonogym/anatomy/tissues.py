@@ -36,6 +36,7 @@ class Tissue(IntEnum):
     DIAPHRAGM = 25
     STOMACH = 26
     VEIN = 27
+    METAL = 28
 
 
 TISSUE_COUNT = len(Tissue)
