@@ -37,6 +37,8 @@ class Tissue(IntEnum):
     STOMACH = 26
     VEIN = 27
     METAL = 28
+    STONE = 29
+    LESION = 30
 
 
 TISSUE_COUNT = len(Tissue)
