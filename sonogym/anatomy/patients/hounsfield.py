@@ -20,6 +20,7 @@ HOUNSFIELD = {
     Tissue.CORTICAL_BONE: (1050, 140), Tissue.LUNG: (-800, 40), Tissue.NERVE: (35, 4), Tissue.VISCERAL_FAT: (-100, 9),
     Tissue.KIDNEY_PYRAMID: (28, 3), Tissue.KIDNEY_SINUS: (-40, 20), Tissue.DISC: (72, 10), Tissue.LIGAMENT: (75, 8),
     Tissue.DIAPHRAGM: (48, 6), Tissue.STOMACH: (30, 15), Tissue.VEIN: (43, 2),
+    Tissue.METAL: (3071, 0), Tissue.STONE: (700, 120), Tissue.LESION: (38, 5),
 }  # fmt: skip
 _NOISE = 13.0  # HU at 1.5 mm
 _TEXTURE = 9.0  # mm between the nodes of the texture
