@@ -78,9 +78,14 @@ def _skin_in_front(params: PatientParams, spine: Spine, z: np.ndarray, behind: n
     """Midline skin in front: the drawn depths at L3 and, over the breastbone, at T9; the belly between, as it lies."""
     middle, chest = (int(np.argmin(np.abs(z - height))) for height in (0.0, float(spine.at("T9")[2])))
     navel, breast = behind[middle] + params.depth, behind[chest] + params.chest
-    risen = np.clip(z / float(spine.at("T10")[2]), 0.0, 1.0)
     low = 0.05 * params.depth * np.clip(-z / (150.0 * params.size), 0.0, 1.0)
-    return navel - low + (breast - navel) * risen**2 * (3.0 - 2.0 * risen)
+    return navel - low + (breast - navel) * _smooth(z / float(spine.at("T10")[2]))
+
+
+def _smooth(share: np.ndarray) -> np.ndarray:
+    """0 up to 0, 1 from 1 on, level at both."""
+    part = np.clip(share, 0.0, 1.0)
+    return part**2 * (3.0 - 2.0 * part)
 
 
 def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
@@ -89,9 +94,10 @@ def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
     up = z / (150.0 * params.size)
     front = _skin_in_front(params, spine, z, behind)
     blend = np.clip(-z / (110.0 * params.size), 0.0, 1.3)
-    half = params.width * (1.0 + (params.hip - 1.0) * blend**1.5 - 0.03 * np.clip(up, 0, 1.4))
+    half = params.width * (1.0 + (params.hip - 1.0) * blend**1.5)
+    half = half + (params.chest_width - half) * _smooth(z / float(spine.at("T10")[2]))
     pelvis = 128.0 * params.size * params.pelvis_width + 16.0 + params.fat_side  # the iliac spines stay under the fat
-    half = half + np.clip(blend, 0.0, 1.0) * np.maximum(pelvis - half, 0.0)
+    half = half + _smooth(blend) * np.maximum(pelvis - half, 0.0)
     x = ndimage.gaussian_filter1d(0.6 * spine.body_at(z)[:, 0] - params.spine_offset[0], 30.0 / (z[1] - z[0]))
     y = behind + 0.45 * (front - behind)
     angle = 2.0 * np.pi * np.arange(ANGLES)[None] / ANGLES
@@ -111,7 +117,7 @@ def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
     lower = 1.0 + 0.25 * blend[:, None]
     fat = (
         params.fat_back * np.interp(z / params.size, [-75, 0, 73, 150], [1.2, 1.0, 0.75, 0.7])[:, None] * rear_share
-        + params.fat_side * side
+        + params.fat_side * (1.0 - 0.4 * np.clip(up, 0.0, 1.0)[:, None]) * side  # thinner over the ribs
         + params.fat_front * fore_share
     ) * lower
     place, depth = np.array(_WALL_AT).T
