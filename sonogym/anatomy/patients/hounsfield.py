@@ -26,6 +26,7 @@ HOUNSFIELD = {
     Tissue.CORTICAL_BONE: (850, 160), Tissue.LUNG: (-868, 25), Tissue.NERVE: (35, 4), Tissue.VISCERAL_FAT: (-104, 9),
     Tissue.KIDNEY_PYRAMID: (28, 3), Tissue.KIDNEY_SINUS: (-40, 20), Tissue.DISC: (72, 10), Tissue.LIGAMENT: (75, 8),
     Tissue.DIAPHRAGM: (48, 6), Tissue.STOMACH: (30, 15), Tissue.VEIN: (43, 2),
+    Tissue.METAL: (3071, 0), Tissue.STONE: (700, 120), Tissue.LESION: (38, 5),
 }  # fmt: skip
 _GRAIN = {  # sd of what is finer than the scanner resolves: fibres, lobules, trabeculae
     Tissue.SUBCUTANEOUS_FAT: 6.0, Tissue.VISCERAL_FAT: 8.0, Tissue.MUSCLE: 14.0, Tissue.BOWEL: 12.0,
