@@ -51,7 +51,7 @@ class Trunk:
         around = np.arctan2(offset[1:], offset[:1])
         j = int(np.rint(around[0] / (2.0 * np.pi) * ANGLES)) % ANGLES
         limit = self.inside(around, point[2:], self.wall[k, j] + room)[0, :2] - self.centre[k]
-        share = min(float(np.linalg.norm(limit) / max(np.linalg.norm(offset), 1e-6)), 1.0)
+        share = min(float(np.linalg.norm(limit)) / max(float(np.linalg.norm(offset)), 1e-6), 1.0)
         return np.append(self.centre[k] + share * offset, point[2])
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
