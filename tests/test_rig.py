@@ -99,7 +99,7 @@ def test_compiled_force_control_is_the_one_in_torch():
     fused = defined = law.start(drawn(2.0, 11.0), tissue.force, drawn(0.0, 0.05))
     for step in range(40):
         error = 0.3 * torch.randn(envs, 5, generator=generator)
-        error[3, 2:] = math.nan if step == 20 else 0.1
+        error[3, 2:] = math.nan if step == 2 else 0.1
         rise = None if step < 10 else drawn(-0.02, 0.02)
         fused = regulate(law, fused, tissue, rise, error)
         defined = regulate_reference(law, defined, tissue, rise, error)

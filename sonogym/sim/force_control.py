@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.robot import kernel_control
 from sonogym.robot.admittance import Admittance, AdmittanceState
 from sonogym.robot.contact import ContactReading
 from sonogym.robot.contact_force import DAMPING, LOSS, LOSS_SPEED, rate_factor
-from sonogym.sim import kernel_control
 
 RESISTANCE = LOSS / LOSS_SPEED + DAMPING  # s/m: dF/dv over F of contact_force at rest
 _LEAST_RATE = 0.2  # of a force felt while withdrawing, below which it tells little of the force at rest
