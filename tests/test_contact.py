@@ -17,6 +17,8 @@ from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.robot.contact import Contact, ContactFactors
+from sonogym.ultrasound.contact import face_contact
+from sonogym.ultrasound.pressure import face_pressure
 from sonogym.ultrasound.transducer import load_probe
 
 BONE = 0.04
@@ -147,6 +149,21 @@ def test_thick_gel_couples_across_a_wider_gap_and_stiff_tissue_pushes_harder():
     assert stiff.force.item() == pytest.approx(2.0 * read().force.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("probe", "within"), [("flat75", 0.002), ("C5-2v", 0.07)])
+def test_image_and_reading_share_pressure_and_coupling(probe, within):
+    """Scan lines against the points of the face, in stiff tissue under a thin gel; the face's points are 7 an arc."""
+    face, gel = load_probe(probe), torch.tensor([1.5e-3])
+    for press in (0.003, 0.010):
+        pose = phantom_pose(press=press)
+        origin, direction = (part[None] for part in face.scanlines(64))
+        origin, direction = pose.apply(origin), pose.apply(direction) - pose.translation
+        lines = face_contact(SKIN, BONES, torch.tensor([0]), origin, direction, gel)
+        pressure = face_pressure(lines, face.width * face.height, torch.tensor([2.0]))
+        reading = read(probe, press, factors=ContactFactors(stiffness=torch.tensor([2.0]), gel=gel))
+        assert pressure.item() == pytest.approx(reading.force.item() / (face.width * face.height), rel=within)
+        assert lines.coupling.mean().item() == pytest.approx(reading.coupled.item(), abs=within)
+
+
 def test_bone_below_a_tilted_line_lies_where_the_line_meets_it_and_beside_it_counts_as_deeper():
     """30 mm / cos; past the edge of the plate by s about 2 s is added, and REACH far from it."""
     bone = VolumeStack.from_volumes([bone_distance(plate(0.03, 0.008, width=0.02, spacing=1e-3).labels)])
@@ -175,6 +192,29 @@ def test_batch_is_the_loop():
         alone = contact.read(pose[at : at + 1], index[at : at + 1], torch.full((1, 3), 0.01))
         for name, value in vars(alone).items():
             assert torch.allclose(value[0], getattr(together, name)[at], rtol=1e-5, atol=1e-7), name
+
+
+@pytest.mark.parametrize("probe", ["C5-2v", "flat75"])
+def test_compiled_reading_is_the_one_in_torch(probe):
+    generator = torch.Generator().manual_seed(4)
+    spread = torch.tensor([5e-3, 5e-3, 8e-3, 0.1, 0.1, 0.5])
+    pose = phantom_pose(press=0.004).unsqueeze(0) @ Pose.exp(torch.randn(24, 6, generator=generator) * spread)
+    index, contact = torch.arange(24) % 2, Contact(SKIN, BONES, load_probe(probe))
+    drawn = torch.rand(4, 24, generator=generator)
+    factors = ContactFactors(
+        stiffness=0.5 + drawn[0], friction=drawn[1], loss=0.5 * drawn[2], gel=1e-3 + 2e-3 * drawn[3]
+    )
+    for velocity in (None, 0.02 * torch.randn(24, 3, generator=generator)):
+        for given in (factors, ContactFactors()):
+            fused, defined = (
+                contact.read(pose, index, velocity, given),
+                contact.read_reference(pose, index, velocity, given),
+            )
+            assert (fused.force > 0.1).any()
+            assert (fused.force < 0.01).any()
+            for name, value in vars(defined).items():
+                bound = 2e-4 * value.abs().max().item() + 1e-7
+                assert torch.allclose(getattr(fused, name), value, rtol=2e-3, atol=bound), name
 
 
 def test_impossible_factors_and_probes_are_refused():

@@ -79,8 +79,8 @@ def test_women_are_smaller_with_more_fat_under_the_skin(drawn):
 
 def test_the_same_seed_gives_the_same_bytes_on_any_machine():
     """Recorded on x86-64 with AVX-512; a run for a generic x86-64 (no FMA, no AVX) gave the same."""
-    assert make_procedural(0, COARSE).digest == "e661fb5dc9685ea6c9d2b7d9a280e92e"
-    assert make_procedural(1304, COARSE).digest == "3e4846eea70ee6ad5179d5f3f23341e1"
+    assert make_procedural(0, COARSE).digest == "82238ed439bc1d4be6833c655a1f5134"
+    assert make_procedural(1304, COARSE).digest == "516f4af88fc4b9a12e8fa8e18231b2cc"
 
 
 @pytest.mark.parametrize("module", [sdf, vertebra, soft_tissue, kidneys, muscles, hounsfield, canvas, portable])
@@ -113,7 +113,7 @@ def test_only_the_split_of_findings_has_any(drawn):
 
 @pytest.mark.parametrize(
     ("seed", "name", "tissue"),
-    [(1300, "renal_cyst", Tissue.FLUID), (1302, "kidney_stone", Tissue.CORTICAL_BONE),
+    [(1300, "renal_cyst", Tissue.FLUID), (1302, "kidney_stone", Tissue.STONE),
      (1304, "hydronephrosis", Tissue.FLUID)],
 )  # fmt: skip
 def test_a_finding_lies_where_its_truth_says_and_is_as_large(seed, name, tissue):

@@ -158,12 +158,12 @@ def test_uncut_skin_costs_no_volume(scan, tmp_path):
     assert whole.skin.usable(torch.zeros(2, 3)).all()
 
 
-def test_metal_becomes_cortical_bone_with_its_hounsfield_units_cut(scan, tmp_path):
+def test_metal_is_named_and_its_hounsfield_units_are_cut(scan, tmp_path):
     hu = scan[0].copy()
     hu[trunk.ball((60, -40, 84), (8, 8, 8))] = 12000
     patient = import_ct(trunk.save(tmp_path / "ct.nii", hu.astype(np.int16)), None, tmp_path / "x", SPACING)
     voxel = grids.affine(patient.labels.voxel_from_patient, at(60, -40, 84).double()).round().long().tolist()
-    assert Tissue(int(patient.labels.voxels[0][tuple(voxel)])) == Tissue.CORTICAL_BONE
+    assert Tissue(int(patient.labels.voxels[0][tuple(voxel)])) == Tissue.METAL
     assert int(patient.ct.voxels.max()) == 3071
     assert patient.facts["metal_ml"] == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.3)
     assert any("metal" in problem for problem in patient.facts["problems"])

@@ -28,9 +28,11 @@ NODES = 12e-3  # m between the nodes of the field: it is smooth, and read trilin
 # Travel from the head to the feet [m]: liver, spleen, kidneys Brandner 2006 (Int J Radiat Oncol Biol Phys 65:554, 13
 # patients: 13, 13, 11 and 13 mm; Xi 2009 has 10.1, 10.6, 9.3, 9.6; Yamashita 2014 kidneys 11.1 +- 4.8), pancreas Xi
 # 2009 (Chin J Cancer 28:989, 7.6 +- 3.0). Gall bladder as the liver that holds it, stomach between (``design``).
+# Lesions are the liver's; stones lie in kidneys or the gall bladder: between.
 CAUDAL: Mapping[Tissue, float] = {
     Tissue.LIVER: 13e-3, Tissue.BILE: 13e-3, Tissue.SPLEEN: 13e-3, Tissue.KIDNEY_CORTEX: 11e-3,
     Tissue.KIDNEY_PYRAMID: 11e-3, Tissue.KIDNEY_SINUS: 11e-3, Tissue.STOMACH: 11e-3, Tissue.PANCREAS: 7.6e-3,
+    Tissue.LESION: 13e-3, Tissue.STONE: 12e-3,
 }  # fmt: skip
 # Travel to the front [m]: kidneys 3.6 +- 2.1 (Yamashita 2014, SpringerPlus 3:131). The belly moves forward only, more
 # than the 3-5 mm of the rib cage (De Groote 1997, J Appl Physiol 83:1531); 7 mm ``design``.

@@ -237,7 +237,7 @@ def _name_tissues(
     if structures is not None:
         named, landmarks, facts = _named(patient, structures, measured)
     tissue = tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing)
-    tissue[patient.metal & (named != Tissue.BLOOD)] = Tissue.CORTICAL_BONE  # of all tissues the closest to a wall
+    tissue[patient.metal & (named != Tissue.BLOOD)] = Tissue.METAL
     medians = facts.get("structures_hu", {})
     return tissue, landmarks, {**facts, "contrast": contrast_agent(medians, tissue, grid.spacing)}
 

@@ -46,6 +46,9 @@ LOOKS: Mapping[str, Look] = {
     "heart": Look((Tissue.MYOCARDIUM,), (0.70, 0.18, 0.24)),
     "arteries": Look((Tissue.BLOOD,), (0.83, 0.12, 0.12)),
     "veins": Look((Tissue.VEIN,), (0.20, 0.32, 0.72)),
+    "stones": Look((Tissue.STONE,), (0.95, 0.93, 0.60)),
+    "lesions": Look((Tissue.LESION,), (0.93, 0.80, 0.70)),
+    "metal": Look((Tissue.METAL,), (0.62, 0.66, 0.70)),
     "skin": Look((), (0.91, 0.72, 0.60), 0.16),
 }
 FAN = Look((), (0.05, 0.75, 0.85), 0.55)

@@ -56,8 +56,8 @@ def problems_of(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["metal_ml"]:
         problems.append(
-            f"{facts['metal_ml']:g} ml of metal or undiluted contrast agent (above {METAL_HU:.0f} HU): drawn as "
-            f"cortical bone where no label says otherwise, HU cut at {HIGHEST_HU:.0f}; streaks around it stay"
+            f"{facts['metal_ml']:g} ml of metal or undiluted contrast agent (above {METAL_HU:.0f} HU): taken "
+            f"for metal where no label says blood, HU cut at {HIGHEST_HU:.0f}; streaks around it stay"
         )
     if max(facts["spacing_mm"]) > 2.0 * facts["grid_mm"]:
         problems.append(

@@ -25,6 +25,7 @@ _COLOURS = {
     Tissue.CORTICAL_BONE: "#ffffff", Tissue.LUNG: "#5a7fb0", Tissue.NERVE: "#f5f03a", Tissue.VISCERAL_FAT: "#c8a02a",
     Tissue.KIDNEY_PYRAMID: "#a04a10", Tissue.KIDNEY_SINUS: "#ffd0a0", Tissue.DISC: "#30b0b0",
     Tissue.LIGAMENT: "#9be09b", Tissue.DIAPHRAGM: "#8a2be2", Tissue.STOMACH: "#e07fb0", Tissue.VEIN: "#3050c0",
+    Tissue.METAL: "#00ffff", Tissue.STONE: "#ff66ff", Tissue.LESION: "#ffe0c0",
 }  # fmt: skip
 
 

@@ -149,12 +149,17 @@ def _distance(blurred: np.ndarray, sigma: float, spacing: float) -> np.ndarray:
     Far from it, the distance to the closest voxel across the edge plus that voxel's own.
     """
     near = -sigma * special.ndtri(np.clip(blurred, 1e-3, 1.0 - 1e-3))
-    inside = blurred > 0.5
+    return extended_distance(near, sigma, spacing)
+
+
+def extended_distance(near: Float[np.ndarray, "x y z"], band: float, spacing: float) -> Float[np.ndarray, "x y z"]:
+    """A signed distance [m] that holds everywhere, of one that holds within ``band`` [m] of its zero level."""
+    inside = near < 0.0
     distance = np.empty_like(near)
     for side, sign in ((inside, -1.0), (~inside, 1.0)):
         steps, index = ndimage.distance_transform_edt(side, sampling=spacing, return_indices=True)
         distance[side] = (sign * steps + near[tuple(index)])[side]
-    return np.where(np.abs(near) < sigma, near, distance)
+    return np.where(np.abs(near) < band, near, distance)
 
 
 def _blur_mask(

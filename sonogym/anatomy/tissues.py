@@ -36,6 +36,9 @@ class Tissue(IntEnum):
     DIAPHRAGM = 25
     STOMACH = 26
     VEIN = 27
+    METAL = 28
+    STONE = 29
+    LESION = 30
 
 
 TISSUE_COUNT = len(Tissue)

@@ -10,14 +10,15 @@ import torch
 from scipy import ndimage
 
 from sonogym.anatomy.anatomy import Anatomy, content_digest
-from sonogym.anatomy.surface import Skin
+from sonogym.anatomy.surface import Skin, extended_distance
 from sonogym.anatomy.volume import Volume
 from sonogym.errors import require_between
 
-VERSION = "1"  # raise it with every change of what a seed looks like: baked patients are keyed by it
+VERSION = "2"  # raise it with every change of what a seed looks like: baked patients are keyed by it
 _NODES = 10e-3  # m between the nodes that hold the velocity
 _SQUARINGS = 6
 _SLAB = 32  # slices read at once: bounds the memory
+_BAND = 2.0  # voxels from the skin within which the first order holds
 _BORDER = 40e-3  # m: over which the warp dies out towards the ends of the scan, where nothing is known to move in
 
 
@@ -41,7 +42,7 @@ def warp_anatomy(anatomy: Anatomy, seed: int, config: WarpConfig | None = None) 
     """``anatomy`` deformed by exp(v), v a smooth random velocity drawn from ``seed``; on the same grid.
 
     A stationary velocity makes the map one-to-one with exp(-v) as its inverse (Arsigny 2006): voxels are pulled back
-    through exp(-v), landmarks go forward through exp(v). The skin's distance stays true to first order.
+    through exp(-v), landmarks go forward through exp(v). The skin's distance is made true again.
     """
     flow = _Flow(anatomy.labels, seed, config or WarpConfig())
     back = flow.exponential(-1.0)
@@ -108,8 +109,8 @@ def _pulled(volume: Volume, displacement: Displacement, order: int) -> Volume:
 
 
 def _true_distance(level: Volume) -> Volume:
-    """d / |grad d|: a signed distance near its zero level again (voxels are cubes)."""
-    value = level.voxels[0].numpy()
-    slope = np.sqrt(sum(np.square(part) for part in np.gradient(value, level.spacing[0])))
-    distance = value / np.clip(slope, 0.5, 2.0)
+    """A signed distance again: d / |grad d| near its zero level, the way to there farther off (voxels are cubes)."""
+    value, voxel = level.voxels[0].numpy(), level.spacing[0]
+    slope = np.sqrt(sum(np.square(part) for part in np.gradient(value, voxel)))
+    distance = extended_distance(value / np.clip(slope, 0.5, 2.0), _BAND * voxel, voxel)
     return Volume(torch.from_numpy(distance.astype(np.float32))[None], level.patient_from_voxel)

@@ -13,7 +13,7 @@ from sonogym.anatomy.tissues import BONE, TISSUE_COUNT, Tissue
 from sonogym.anatomy.volume import Volume
 from sonogym.geometry import Pose, grids
 
-OBSTACLES = {"bone": BONE, "gas": (Tissue.AIR,), "lung": (Tissue.LUNG,)}
+OBSTACLES = {"bone": (*BONE, Tissue.METAL), "gas": (Tissue.AIR,), "lung": (Tissue.LUNG,)}
 _STEP = 2.5e-3  # m along a line: a cortical shell is thinner, but a bone is not
 _LINES = 9
 _OUTSIDE = 3e-3  # m: air no deeper than this under the skin is not bowel gas

@@ -36,7 +36,8 @@ def tissue_colours() -> np.ndarray:
     """(tissues, 3) distinct colours; gas is black."""
     from matplotlib import colormaps
 
-    colours = np.concatenate((colormaps["tab20"].colors, colormaps["Set2"].colors))[:TISSUE_COUNT]  # type: ignore[attr-defined]
+    maps = [colormaps[name].colors for name in ("tab20", "Set2", "Dark2")]  # type: ignore[attr-defined]
+    colours = np.concatenate(maps)[:TISSUE_COUNT]
     colours[Tissue.AIR] = 0.0
     return colours
 

@@ -15,7 +15,7 @@ from sonogym.geometry import Pose, grids
 from sonogym.ultrasound.psf import elevation_width
 from sonogym.ultrasound.transducer import Transducer
 
-OPAQUE = (*BONE, Tissue.AIR, Tissue.LUNG)
+OPAQUE = (*BONE, Tissue.METAL, Tissue.STONE, Tissue.AIR, Tissue.LUNG)
 STEPS = 12  # places between face and point at which tissue is looked up
 _CLEAR = 0.93  # share of the way that must be free: the point's own surface may be bone
 

@@ -22,8 +22,8 @@ INTERFACE_LEVEL = 10.0 ** (44.0 / 20.0)  # echo of R = 1 relative to the RMS of 
 ATTENUATION_SPREAD = 0.2  # share of the attenuation by which a tissue without a published range varies (design)
 SHADOW_MARGIN = 0.3  # by how much R may exceed its value at normal incidence when it casts a shadow (design)
 _LIMITS = {  # key -> lowest, highest, unit
-    "speed_m_s": (300.0, 6000.0, "m/s"),
-    "density_kg_m3": (0.5, 4000.0, "kg/m3"),
+    "speed_m_s": (300.0, 7000.0, "m/s"),
+    "density_kg_m3": (0.5, 22000.0, "kg/m3"),
     "attenuation_db_cm_mhz": (0.0, 100.0, "dB/cm at 1 MHz"),
     "attenuation_exponent": (0.2, 2.5, ""),
     "scatter_db": (-120.0, 40.0, "dB"),

@@ -29,15 +29,16 @@ from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_levels
-from sonogym.ultrasound.veins import vein_levels
+from sonogym.ultrasound.veins import mark_veins
 from sonogym.ultrasound.voxel_word import pack
 
-VERSION = 8  # of what :func:`bake` writes; part of the cache key
+VERSION = 9  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
-_THIN = (Tissue.CONNECTIVE, Tissue.CORTICAL_BONE, Tissue.SKIN)  # sheets about a voxel thick
-_THIN_GAIN = 1.45  # keeps such a sheet whole where it crosses voxels askew; moves its faces by about .2 mm
+# What keeps whole, where they cross voxels askew, sheets about a voxel thick (their faces move by about .2 mm) and
+# needles (by about .5 mm).
+_THIN = {Tissue.CONNECTIVE: 1.45, Tissue.CORTICAL_BONE: 1.45, Tissue.SKIN: 1.45, Tissue.METAL: 2.5}
 _MARGIN = 3  # voxels of gel kept around the body
 _FINEST_PROCEDURAL = 1.5e-3
 
@@ -71,7 +72,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
     order = table.order.numpy().astype(np.float32)[labels]
     normals, crossings = _blur(order, NORMAL_BLUR / pitch), _blur(order, CROSSING_BLUR / pitch)
     texture = texture_levels(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape))
-    texture[labels == Tissue.VEIN] = vein_levels(labels, pitch)
+    mark_veins(texture, labels, pitch)
     voxels = Volume(pack(labels, normals, crossings, texture), matrix)
     return AcousticAnatomy(
         name=anatomy.name,
@@ -229,7 +230,7 @@ def _refine(
         fine = ndimage.affine_transform(
             mask, zoom, start * zoom + offset - low, tuple(stop - start), order=1, mode="nearest"
         )
-        fine *= _THIN_GAIN if tissue in _THIN else 1.0
+        fine *= _THIN.get(tissue, 1.0)
         wins = fine > best[window]
         best[window][wins] = fine[wins]
         refined[window][wins] = tissue

@@ -101,6 +101,7 @@ class Tables(NamedTuple):
     texture: Array
     refracts: bool
     face: np.float32
+    lens: Array
     orders: int
     nearest: int
     comet: np.float32
@@ -115,10 +116,10 @@ class Workspace(NamedTuple):
     as wide as those of ``beam``, and above and below lie some of zeros. Of a block of rows, the row before it first:
     ``place`` [m] along the lines, ``word`` the voxels (``across`` [m] from the image plane has no row before), ``gain``
     the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
-    Of one row: ``voxel_index`` where its voxels lie, ``heard`` the lines that are not silent, ``fetched`` what the table
-    of ``moved`` holds. ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``,
-    ``met``: the list of interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with
-    room for a blur.
+    Of one row: ``voxel_index`` where its voxels lie, ``heard`` the lines that are not silent, ``fetched`` what the
+    table of ``moved`` holds. ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``,
+    ``corner``, ``met``: the list of interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a
+    block, with room for a blur.
     """
 
     scatter: tuple[Array, Array]
@@ -144,18 +145,18 @@ class Workspace(NamedTuple):
 
 
 @inlined
-def margin(width, lines):
+def margin(width: Any, lines: Any) -> Any:
     """Where the lines begin in a row with room on either side: at a cache line."""
     return np.int64((width - lines) // 2) // CACHE_LINE * CACHE_LINE
 
 
 @inlined
-def address(index, stride, leap):
+def address(index: Any, stride: Any, leap: Any) -> Any:
     """Where the voxel ``index`` of one axis lies: see :func:`sonogym.anatomy.bricks.address`."""
     return np.int32(np.int32(index * stride) + np.int32(np.int32(index >> _1) * leap))
 
 
 @inlined
-def ahead(index, stride, leap):
+def ahead(index: Any, stride: Any, leap: Any) -> Any:
     """How far behind it the next voxel of that axis lies."""
     return np.int32(stride + np.int32(np.int32(index & _1) * leap))

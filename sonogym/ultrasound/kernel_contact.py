@@ -13,15 +13,16 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.deformation import HIGHEST, LOWEST, NODES
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.texture import NEUTRAL
-from sonogym.ultrasound.veins import AROUND
-from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
+from sonogym.ultrasound.veins import YIELDING
+from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_LEVELS, TEXTURE_SHIFT
 
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
 _TINY, _NEXT = np.float32(1e-20), np.uintp(1)
-VEIN, _AROUND = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND))
+_VEIN, _WALL, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(Tissue.CONNECTIVE)), np.uint32(LABEL_MASK)
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
-_ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
+_YIELDING = np.uint64(sum(1 << int(tissue) for tissue in YIELDING))
+_TEXTURES, _AROUND, _OPEN = np.uint32((TEXTURE_LEVELS - 1) << TEXTURE_SHIFT), np.uint32(8), np.uint32(0)
 
 
 @inlined
@@ -108,7 +109,26 @@ def pressed_cosine(normal, direction, elevation, stretch):
 
 
 @inlined
-def close_vein(voxel, levels):
-    """A voxel of a vein of which ``levels`` are closed; its level is no texture."""
-    tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else VEIN
-    return np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
+def of_vein(voxel):
+    """Lumen, or the wall around one."""
+    tissue = voxel & _LABEL
+    return (tissue == _VEIN) | ((tissue == _WALL) & (voxel >> _TEXTURE == _OPEN))
+
+
+@inlined
+def open_vein(voxel):
+    """A voxel where no vein closes: a vein's level is no texture."""
+    return np.uint32((voxel & _LABEL) | _NEUTRAL) if of_vein(voxel) else voxel
+
+
+@inlined
+def close_vein(voxel, before, levels):
+    """A voxel where ``levels`` of the veins are closed; ``before`` the one before it on the line.
+
+    Each hands down the last tissue that yields in the byte after its label, which nobody else reads.
+    """
+    tissue, around = voxel & _LABEL, (before >> _AROUND) & _LABEL
+    plain = np.uint32((around if np.int32(voxel >> _TEXTURE) < levels else tissue) | _NEUTRAL)
+    kept = plain if of_vein(voxel) else np.uint32((voxel & _TEXTURES) | tissue)
+    yields = ((_YIELDING >> np.uint64(tissue)) & np.uint64(1)) != 0
+    return np.uint32(kept | np.uint32((tissue if yields else around) << _AROUND))

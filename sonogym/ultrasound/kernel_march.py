@@ -13,7 +13,7 @@ import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin
-from sonogym.ultrasound.kernel_contact import VEIN, close_vein, crowded, stretched, undeform, undeform_beside
+from sonogym.ultrasound.kernel_contact import close_vein, crowded, open_vein, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
     ABOVE,
@@ -50,6 +50,7 @@ LAST_ROW, LAST_LOST, LAST_PASSED, STATES = range(9, 13)
 _NEXT = np.uintp(1)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
+GEL_IN_FAT = np.uint32(int(Tissue.GEL) + (int(Tissue.VISCERAL_FAT) << 8))  # see ``close_veins``
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 
 
@@ -70,7 +71,7 @@ def _begin(rays, step, tissue, work):
         state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
         state[LAST_ROW, line], state[LAST_LOST, line], state[LAST_PASSED, line] = _0, _0, _1
         place[0, line] = -rays.indentation[line] - _HALF * step
-        word[0, line] = GEL
+        word[0, line] = GEL_IN_FAT
         crowding = max(crowding, rays.crowding[line])
     for row in range(gain.shape[0]):
         for line in range(gain.shape[1]):
@@ -109,14 +110,16 @@ def _listen(passed, reach, heard):
 
 
 @compiled
-def _read(lines, heard, voxels, index, levels, before, word):
-    """Voxels of the lines ``heard``; lists in ``lines`` those whose label is not the one before, returns how many."""
+def _read(lines, heard, voxels, index, closing, levels, before, word):
+    """Voxels of the lines ``heard``; lists in ``lines`` those whose label is not the one before, returns how many.
+
+    ``closing``: ``levels`` or other levels of the veins are closed.
+    """
     count = 0
     for n in range(heard.shape[0]):
         line = np.uintp(heard[n])
         voxel = voxels[np.uintp(index[line])]
-        if voxel & _255 == VEIN:
-            voxel = close_vein(voxel, levels)
+        voxel = close_vein(voxel, before[line], levels) if closing else open_vein(voxel)
         word[line] = voxel
         lines[count] = heard[n]
         count += ((voxel ^ before[line]) & _255) != 0
@@ -129,6 +132,7 @@ def _walk(
 ):  # fmt: skip
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
+    closing = rays.closed[0] > 0  # pressure falls with depth
     for row in range(count):
         if plane.beside:
             bulge = plane.bulge[first + row]
@@ -141,7 +145,8 @@ def _walk(
             turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
         _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
         before, levels = changes, rays.closed[first + row]
-        changes += _read(found[LINE, changes:], heard, grid.voxels, index, levels, word[row], word[row + 1])
+        spot = found[LINE, changes:]
+        changes += _read(spot, heard, grid.voxels, index, closing, levels, word[row], word[row + 1])
         for i in range(before, changes):
             changed, at = np.uintp(found[LINE, i]), np.uintp(i)
             found[ROW, i] = row

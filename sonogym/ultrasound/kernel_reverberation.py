@@ -15,7 +15,7 @@ from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH
 from sonogym.ultrasound.kernel_speckle import add_scatter
 from sonogym.ultrasound.long_paths import PEAKS, SILENT
 
-_0, _HALF, _2 = np.float32(0.0), np.float32(0.5), np.float32(2.0)
+_0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _QUARTER, _SILENT = np.float32(0.25), np.float32(SILENT)
 
 
@@ -49,7 +49,7 @@ def _peaks(below, at, above, weakest, found):
 @compiled
 def _strongest_rows(echoes, nearest, heights, rows, power, found):
     """Rows of each line's strongest peaks into ``rows``, powers into ``heights``; rows of ``power`` take turns."""
-    (real, imaginary), lines = echoes, power.shape[1]
+    real, imaginary = echoes
     heights[:] = _0
     for k in range(nearest - 1, real.shape[0]):
         _power(real[k], imaginary[k], power[k % 3])
@@ -112,6 +112,14 @@ def reverberate(echoes, splat, face, orders, nearest, peaks):
             place[count], value[0, count], value[1, count] = _peak(echoes, rows[count, line], line)
             count += 1
         _repeat(np.uintp(line), count, place, value, face, orders, last, splat, echoes)
+
+
+@compiled
+def add_lens(echoes, lens, coupling):
+    """Add what lines see of a face that does not couple: (1 - k) of the lens in air."""
+    for k in range(echoes.shape[0]):
+        for line in range(coupling.shape[0]):
+            echoes[k, line] += lens[k] * (_1 - coupling[line])
 
 
 @compiled

@@ -33,9 +33,9 @@ class Lines:
     and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
     for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins,
     ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
-    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride``, ``leap`` of the grid in
-    the stack (:class:`BrickStack`); ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and
-    ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power,
+    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride``, ``leap`` of the
+    grid in the stack (:class:`BrickStack`); ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel
+    (envs,); ``seed`` and ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power,
     ``dynamic_range`` (envs,) [dB]; ``tissue`` is :func:`step_table` for each environment, or one row for all;
     ``haze`` (envs,) is its amplitude at the face; ``occupied`` (envs,) is that of
     :func:`~sonogym.ultrasound.speckle.scatterers`. At the material depths ``knot`` [m] along a line ``turn``
@@ -90,7 +90,7 @@ def trace_lines(
     if breathing is not None and params.breathing is not None:
         rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
     origin, direction = rays.origin, rays.direction
-    press = free(origin) if body is None else face_contact(*body, index, origin, direction)
+    press = free(origin) if body is None else face_contact(*body, index, origin, direction, params.gel)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -113,7 +113,9 @@ def trace_lines(
         slopes=_slopes(press, linear, transducer),
         pressed=body is not None,
         closed=closed_levels(
-            face_pressure(press, transducer.width * transducer.height), tables.stress, params.venous_pressure
+            face_pressure(press, transducer.width * transducer.height, params.stiffness),
+            tables.stress,
+            params.venous_pressure,
         ),
         coupling=press.coupling.contiguous(),
         scale=strength[:, None] * power.rsqrt(),

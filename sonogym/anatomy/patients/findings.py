@@ -1,8 +1,7 @@
 """Findings with their truth: what the patients of the split ``findings`` have besides their anatomy. Millimetres.
 
-Stones are painted as cortical bone (sound speed and density are close: 3-4.5 km/s, 1.5-2 g/ml), solid liver lesions
-as pancreas, the closest parenchyma that is brighter than the liver; both `design`. Sizes are `design` within what the
-named sources call common.
+Stones and solid liver lesions have tissues of their own, cysts and effusions are fluid. Sizes are `design` within what
+the named sources call common.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def _kidney_stone(canvas: Canvas, params: PatientParams, spine: Spine) -> Truth:
     side, radius = draw.side(), draw.between(2.5, 6.0)
     frame, half = kidney_frame(params, side), kidney_half(params, side)
     centre = kidney_centre(params, spine, side) - frame[:, 2] * 0.33 * half[2] - frame[:, 0] * 0.25 * half[0]
-    canvas.stamp(_round(centre, radius), Tissue.CORTICAL_BONE, _KIDNEY)
+    canvas.stamp(_round(centre, radius), Tissue.STONE, _KIDNEY)
     return Truth("kidney_stone", centre, {"side": _SIDES[side], "diameter_mm": 2.0 * radius})
 
 
@@ -98,7 +97,7 @@ def _liver_lesion(canvas: Canvas, params: PatientParams, spine: Spine) -> Truth:
     spread = 0.5 * inside.std(axis=0)
     voxel = middle + spread * np.array([draw.between(-1.0, 1.0) for _ in range(3)])
     centre = np.array(canvas.grid.corner) + canvas.grid.spacing * voxel
-    tissue = Tissue.FLUID if cystic else Tissue.PANCREAS
+    tissue = Tissue.FLUID if cystic else Tissue.LESION
     canvas.stamp(_round(centre, radius), tissue, (Tissue.LIVER, Tissue.BLOOD, Tissue.CONNECTIVE))
     kind = "cyst" if cystic else "haemangioma-like"
     return Truth("liver_lesion", centre, {"kind": kind, "diameter_mm": 2.0 * radius})
@@ -116,7 +115,7 @@ def _gallstones(canvas: Canvas, params: PatientParams, spine: Spine) -> Truth:
         radius = draw.between(2.5, 7.0)
         largest = max(largest, radius)
         place = centre + np.array([draw.between(-3.0, 3.0), 0.0, 7.0 * (n - 0.5 * (count - 1))])
-        canvas.stamp(_round(place, radius), Tissue.CORTICAL_BONE, (Tissue.BILE,))
+        canvas.stamp(_round(place, radius), Tissue.STONE, (Tissue.BILE,))
     return Truth("gallstones", centre, {"count": count, "largest_mm": 2.0 * largest})
 
 
