@@ -128,7 +128,8 @@ def _read(lines, heard, voxels, index, closing, levels, before, word):
 
 @compiled
 def _walk(
-    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, heard, fetched, state
+    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, heard,
+    fetched, state,
 ):  # fmt: skip
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0

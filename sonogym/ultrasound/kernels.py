@@ -237,7 +237,7 @@ def _padded(taps: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def _width(lines: int, reach: int) -> int:
-    """Lines with room for ``reach`` on either side: an odd number of cache lines, so that columns fall into all sets."""
+    """Lines with room for ``reach`` on either side: an odd number of cache lines, so columns use all sets."""
     margin = -(-reach // CACHE_LINE)
     return CACHE_LINE * ((-(-lines // CACHE_LINE) + 2 * margin) | 1)
 
