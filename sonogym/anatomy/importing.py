@@ -239,7 +239,8 @@ def _name_tissues(
     tissue = tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing)
     tissue[patient.metal & (named != Tissue.BLOOD)] = Tissue.METAL
     medians = facts.get("structures_hu", {})
-    return tissue, landmarks, {**facts, "contrast": contrast_agent(medians, tissue, grid.spacing)}
+    contrast = contrast_agent(medians, tissue, grid.spacing) if measured else "unknown"
+    return tissue, landmarks, {**facts, "contrast": contrast}
 
 
 def _named(

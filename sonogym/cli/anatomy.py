@@ -193,8 +193,9 @@ def _facts_table(found: dict[str, Any]) -> Table:
     table = Table("what", "found", title=f"patient {found['name']}")
     structures = found.get("structures_ml", {})
     largest = sorted(structures, key=lambda name: -float(structures[name]))
+    stored = " x ".join(map(str, found["voxels"]))
     rows = {
-        "CT": f"{found['source']}: {' x '.join(map(str, found['voxels']))} voxels, stored {found['orientation']}",
+        "CT": f"{found['source'] or 'made of the labels'}: {stored} voxels, stored {found['orientation']}",
         "voxel": f"{' x '.join(f'{length:g}' for length in found['spacing_mm'])} mm -> {found['grid_mm']:g} mm",
         "coverage": f"{' x '.join(map(str, found['size_mm']))} mm (R, A, S), body {found['body_litres']:g} l",
         "skin cut at the sides": f"{found['skin_cut_percent']:g} %",
@@ -211,7 +212,7 @@ def _facts_table(found: dict[str, Any]) -> Table:
 def _landmark_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table("landmark", "R", "A", "S", title="landmarks [mm]")
+    table = Table("landmark", "R", "A", "S", title=r"landmarks \[mm]")
     estimates = {name: entry for name, entry in found["estimates"].items() if name not in found["landmarks_given"]}
     for name, point in found["landmarks_mm"].items():
         given = " (given)" if name in found["landmarks_given"] else ""
