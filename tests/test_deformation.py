@@ -220,3 +220,13 @@ def test_lifted_lines_fall_to_the_noise_and_the_others_do_not_change():
     floor, seen, before = (10 * torch.log10((e[:, deep, up] ** 2).mean()) for e in (air, half, whole))
     assert seen <= floor + 3.0
     assert before > floor + 20.0
+
+
+def test_skin_is_as_bright_in_a_thick_slice_pressed_or_not():
+    """Under a rigid face the skin is flat across its height: soft edges that reached in once cost 3 dB at 5 mm."""
+    body = layers((0.002,), (Tissue.SKIN, Tissue.SUBCUTANEOUS_FAT), 1e-3, (0.1, 0.06, 0.08))
+    view = {"lines": 48, "samples": 200, "depth": 0.03, "contact": True, "outputs": ("envelope",)}
+    for press in (0.005, 0.01):
+        frames = [render(body, "C5-2v", planes=planes, pose=phantom_pose(press=press), **view) for planes in (1, 3)]
+        thin, thick = (float(frame.envelope[0, :24, 20:28].amax(0).mean()) for frame in frames)
+        assert 20.0 * np.log10(thick / thin) == pytest.approx(0.0, abs=1.0)

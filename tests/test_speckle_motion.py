@@ -26,7 +26,7 @@ def _decibels(values):
 
 
 def test_speckle_follows_tissue_strained_by_five_percent():
-    """V18: compensated correlation > .85 where the compression map strains by 3-5 %.
+    """V18: compensated correlation > .95 where the compression map strains by 3-5 % (nearest scatterer: .87).
 
     Pressed by p, the sample at depth d shows the tissue that lay d + A S(d / (D - A)) under the skin.
     """
@@ -47,7 +47,7 @@ def test_speckle_follows_tissue_strained_by_five_percent():
         for line in range(64)
     ]
     compensated, seen = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    assert np.corrcoef(compensated, seen)[0, 1] > 0.85
+    assert np.corrcoef(compensated, seen)[0, 1] > 0.95
     assert abs(np.corrcoef(_decibels(still[0, used]).ravel(), seen)[0, 1]) < 0.3, "the tissue did move"
 
 

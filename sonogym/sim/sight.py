@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.bricks import BrickStack
 from sonogym.anatomy.tissues import BONE, TISSUE_COUNT, Tissue
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, grids
@@ -24,7 +24,7 @@ _CLEAR = 0.93  # share of the way that must be free: the point's own surface may
 class Sight:
     """The view of ``transducer`` down to ``depth`` [m] into the patients of ``voxels`` (channel 0: tissue ids)."""
 
-    voxels: VolumeStack
+    voxels: BrickStack
     transducer: Transducer
     depth: float
     _opaque: Bool[Tensor, " tissues"] = field(init=False, repr=False)
@@ -70,9 +70,7 @@ class Sight:
         start, end = face[env, point], points[env, point]
         along = torch.lerp(start[:, None], end[:, None], share[None, :, None])
         index = anatomy_index[env]
-        offset = self.voxels.offset[index][:, None].expand(along.shape[:-1])
-        shape = self.voxels.shape[index][:, None].expand(along.shape)
-        tissue = grids.nearest(self.voxels.flat[:, 0], offset, shape, self.voxels.voxel(along, index))
+        tissue = self.voxels.nearest(along, index)[..., 0]
         clear = torch.zeros_like(inside)
         clear[env, point] = ~self._opaque[tissue.long()].any(-1)
         return inside, clear

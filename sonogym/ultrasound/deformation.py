@@ -22,8 +22,9 @@ from torch import Tensor
 
 from sonogym.ultrasound.contact import Press
 
-# the profile: a flat top as wide as the face with soft edges, less a wide heave so that its integral vanishes (design)
-_EDGE, _HEAVE = 9e-3, 0.135  # m: .2 and 3 times a support of 45 mm
+# the profile: a flat top wider than the face with soft edges, less a wide heave so that its integral vanishes (design)
+_EDGE, _HEAVE = 5e-3, 0.135  # m: .1 and 3 times a support of 45 mm
+_BEYOND = 2.0 * _EDGE  # m past the face where the profile has fallen to a half: under a rigid face the skin is flat
 LOWEST, HIGHEST, NODES = -0.5, 1.5, 41  # of J - 1 in the table of Y and phi; beyond it the map would fold
 _NEWTON = 8
 
@@ -95,7 +96,7 @@ def bulge_table(height: float, elevation: Float[Tensor, "planes samples"]) -> Fl
 
 def _profile(y: Tensor, height: float) -> tuple[Tensor, Tensor]:
     """phi(y) and its integral Phi from 0 (contact.md): both vanish far from the face."""
-    half = 0.5 * height + _EDGE
+    half = 0.5 * height + _BEYOND
     heave = 2.0 * half / (math.sqrt(math.pi) * _HEAVE)
     norm = math.erf(half / _EDGE) - heave
     above, below = (y + half) / _EDGE, (y - half) / _EDGE

@@ -18,16 +18,21 @@ _BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wr
 compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
+_1 = np.int32(1)
 
 Array = np.ndarray[Any, Any]
 
 
 class Grid(NamedTuple):
-    """Voxels of one patient as the lines read them: ``voxels`` (n,) uint32, ``shape`` and ``stride`` (3,) int32."""
+    """Voxels of one patient as the lines read them (:class:`sonogym.anatomy.bricks.BrickStack`).
+
+    ``voxels`` (n,) uint32; ``shape``, ``stride`` and ``leap`` (3,) int32.
+    """
 
     voxels: Array
     shape: Array
     stride: Array
+    leap: Array
 
 
 class Rays(NamedTuple):
@@ -131,3 +136,15 @@ class Workspace(NamedTuple):
     focused: tuple[Array, Array]
     peaks: tuple[Array, ...]
     bent: tuple[Array, Array]
+
+
+@inlined
+def address(index, stride, leap):
+    """Where the voxel ``index`` of one axis lies: see :func:`sonogym.anatomy.bricks.address`."""
+    return np.int32(np.int32(index * stride) + np.int32(np.int32(index >> _1) * leap))
+
+
+@inlined
+def ahead(index, stride, leap):
+    """How far behind it the next voxel of that axis lies."""
+    return np.int32(stride + np.int32(np.int32(index & _1) * leap))

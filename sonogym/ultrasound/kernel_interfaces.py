@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.kernel_arrays import address, ahead, compiled, inlined
 from sonogym.ultrasound.kernel_contact import pressed_cosine
 from sonogym.ultrasound.kernel_speckle import echo_word, imaginary_part, real_part
 from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST
@@ -29,8 +29,8 @@ LIST = 3 * 4096 + 16
     SHADOW, PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
     ALONG, SHEAR, LATERAL, ABOVE, SPACING, LOOP,
 ) = (np.uintp(LIST * column) for column in range(32))  # fmt: skip
-N0, N1, N2, N3, F0, F1, F2, F3, CELL, ONES = (np.uintp(LIST * column) for column in range(10))
-MET, CORNER = 32 * LIST, 10 * LIST
+N0, N1, N2, N3, F0, F1, F2, F3, CELL, NEXT_A, NEXT_B, NEXT_C, ONES = (np.uintp(LIST * column) for column in range(13))
+MET, CORNER = 32 * LIST, 13 * LIST
 _255 = np.uint32(255)
 _ORDER, _ORDERS, _SHARP, _SHARPS = (np.uint32(n) for n in (ORDER_SHIFT, ORDER_MASK, SHARP_SHIFT, SHARP_MASK))
 _0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
@@ -42,6 +42,11 @@ FLAT2, _SHIFT, _FAINTEST = np.float32(FLAT**2), np.float32(FURTHEST_SHIFT), np.f
 def _base(value, count):
     """Whole voxel index at or below ``value`` that leaves room for its upper neighbour."""
     return min(np.int32(value), max(np.int32(count - 2), np.int32(0)))
+
+
+@inlined
+def _axes(values):
+    return values[0], values[1], values[2]
 
 
 @inlined
@@ -138,29 +143,31 @@ def _draw(count, scatterers, corner, met):
 
 
 @compiled
-def _cells(count, shape, stride, corner, met):
+def _cells(count, grid, corner, met):
     """The cell that holds each point, and where in it that is."""
+    shape, (p, q, r), (over_p, over_q, over_r) = grid.shape, _axes(grid.stride), _axes(grid.leap)
     for n in range(count):
         i = np.uintp(n)
         a, b, c = _held(met[A + i], shape[0]), _held(met[B + i], shape[1]), _held(met[C + i], shape[2])
         whole_a, whole_b, whole_c = _base(a, shape[0]), _base(b, shape[1]), _base(c, shape[2])
         met[U + i], met[V + i], met[W + i] = a - np.float32(whole_a), b - np.float32(whole_b), c - np.float32(whole_c)
         corner[CELL + i] = np.uint32(
-            np.int32(whole_a * stride[0]) + np.int32(whole_b * stride[1]) + np.int32(whole_c * stride[2])
+            address(whole_a, p, over_p) + address(whole_b, q, over_q) + address(whole_c, r, over_r)
         )
+        corner[NEXT_A + i] = np.uint32(ahead(whole_a, p, over_p))
+        corner[NEXT_B + i], corner[NEXT_C + i] = np.uint32(ahead(whole_b, q, over_q)), np.uint32(ahead(whole_c, r, over_r))
 
 
 @compiled
-def _fetch(count, voxels, stride, corner):
+def _fetch(count, voxels, corner):
     """The eight voxels of each cell; nothing waits for them yet, so that many are under way at once."""
-    p, q, r = np.uintp(stride[0]), np.uintp(stride[1]), np.uintp(stride[2])
     for n in range(count):
         i = np.uintp(n)
-        at = np.uintp(corner[CELL + i])
+        at, q, r = np.uintp(corner[CELL + i]), np.uintp(corner[NEXT_B + i]), np.uintp(corner[NEXT_C + i])
         corner[N0 + i], corner[N1 + i], corner[N2 + i], corner[N3 + i] = (
             voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r],
         )  # fmt: skip
-        at += p
+        at += np.uintp(corner[NEXT_A + i])
         corner[F0 + i], corner[F1 + i], corner[F2 + i], corner[F3 + i] = (
             voxels[at], voxels[at + q], voxels[at + r], voxels[at + q + r],
         )  # fmt: skip
@@ -212,11 +219,11 @@ def meet(count, first, grid, rays, plane, pressed, scatterers, pair, place, acro
     """Fill ``met`` for the first ``count`` interfaces ``found`` in the block of rows that begins with ``first``."""
     _places(count, first, rays, plane, pair, place, across, word, found, met)
     _draw(count, scatterers, corner, met)
-    _cells(count, grid.shape, grid.stride, corner, met)
-    _fetch(count, grid.voxels, grid.stride, corner)
+    _cells(count, grid, corner, met)
+    _fetch(count, grid.voxels, corner)
     _cross(count, corner, met)
-    _cells(count, grid.shape, grid.stride, corner, met)
-    _fetch(count, grid.voxels, grid.stride, corner)
+    _cells(count, grid, corner, met)
+    _fetch(count, grid.voxels, corner)
     _reflect(count, pressed, rays.elevation, corner, met)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.kernel_arrays import compiled, inlined
+from sonogym.ultrasound.kernel_arrays import address, compiled, inlined
 from sonogym.ultrasound.kernel_contact import close_veins, crowded, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
@@ -81,16 +81,16 @@ def _begin(rays, step, tissue, work):
 @compiled
 def _locate(place, across, beside, index, rays, out, grid):
     """Nearest voxel of one row of samples; ``out`` [m] of the image plane, or ``across`` if that is ``beside`` it."""
-    origin, direction, shape, stride = rays.origin, rays.direction, grid.shape, grid.stride
+    origin, direction, shape, stride, leap = rays.origin, rays.direction, grid.shape, grid.stride, grid.leap
     ea, eb, ec = rays.elevation[0], rays.elevation[1], rays.elevation[2]
     top_a, top_b, top_c = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
-    p, q, r = stride[0], stride[1], stride[2]
+    p, q, r, over_p, over_q, over_r = stride[0], stride[1], stride[2], leap[0], leap[1], leap[2]
     for line in range(place.shape[0]):
         x, y = place[line], across[line] if beside else out
         i = _nearest(origin[0, line] + direction[0, line] * x + ea * y, top_a)
         j = _nearest(origin[1, line] + direction[1, line] * x + eb * y, top_b)
         m = _nearest(origin[2, line] + direction[2, line] * x + ec * y, top_c)
-        index[line] = np.uint32(np.int32(i * p) + np.int32(j * q) + np.int32(m * r))
+        index[line] = np.uint32(address(i, p, over_p) + address(j, q, over_q) + address(m, r, over_r))
 
 
 @compiled
@@ -170,7 +170,8 @@ def _step(shade, strength, passed, kept, scatter):
     for line in range(passed.shape[0]):
         strength[line] = scatter[line]
         shade[line] = passed[line]
-        passed[line] = max(passed[line] * kept[line], FLOOR)
+        onward = passed[line] * kept[line]
+        passed[line] = _0 if onward < FLOOR else onward
 
 
 @compiled

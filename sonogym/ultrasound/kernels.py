@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     start: Array
     shape: Array
     stride: Array
+    leap: Array
     origin: Array
     direction: Array
     elevation: Array
@@ -94,7 +95,7 @@ def _render(env, voxels, batch, tables, outputs, work):
     set_noise(tables.noise, _1, batch.noise_seed[env], scatter, _0)
     if batch.haze[env] > _0:
         set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, scatter, _1)
-    grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env])
+    grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env], batch.leap[env])
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
     for number in range(planes):
@@ -182,7 +183,7 @@ def _batch(lines: Lines) -> Batch:
     words = ("primes", "seed", "noise_seed", "occupied")
     arrays = {name: getattr(lines, name).contiguous().numpy() for name in Batch._fields}
     arrays |= {name: arrays[name].astype(np.uint32) for name in words}
-    arrays |= {name: arrays[name].astype(np.int32) for name in ("shape", "stride")}
+    arrays |= {name: arrays[name].astype(np.int32) for name in ("shape", "stride", "leap")}
     return Batch(**arrays)
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonogym.anatomy.bricks import STRIDE, BrickStack
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables, axial_power
@@ -32,8 +33,8 @@ class Lines:
     and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
     for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins,
     ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
-    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride`` of the grid in
-    the stack; ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and
+    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride``, ``leap`` of the grid in
+    the stack (:class:`BrickStack`); ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and
     ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power,
     ``dynamic_range`` (envs,) [dB]; ``tissue`` is :func:`step_table` for each environment, or one row for all;
     ``haze`` (envs,) is its amplitude at the face; ``occupied`` (envs,) is that of
@@ -55,6 +56,7 @@ class Lines:
     start: Int[Tensor, " envs"]
     shape: Int[Tensor, "envs 3"]
     stride: Int[Tensor, "envs 3"]
+    leap: Int[Tensor, "envs 3"]
     primes: Int[Tensor, "envs 3"]
     cells: Float[Tensor, " envs"]
     seed: Int[Tensor, " envs"]
@@ -75,7 +77,7 @@ def trace_lines(
     transducer: Transducer,
     scanlines: tuple[Float[Tensor, "lines 3"], Float[Tensor, "lines 3"]],
     tables: BeamTables,
-    voxels: VolumeStack,
+    voxels: BrickStack,
     body: tuple[VolumeStack, VolumeStack] | None,
     breathing: VolumeStack | None = None,
 ) -> Lines:
@@ -95,7 +97,6 @@ def trace_lines(
     voxel_direction = _rotate(linear, direction)
     axes = _axes(linear, rotation[..., 2])
     shape = voxels.shape[index]
-    stride = torch.stack((shape[:, 1] * shape[:, 2], shape[:, 2], torch.ones_like(shape[:, 2])), dim=-1)
     spacing = linear[:, 0].norm(dim=-1).reciprocal()  # the grid is isotropic
     direction = _pick(voxel_direction, axes)
     turn = _pick(_rotate(linear, rays.turn.flatten(1, 2)), axes).unflatten(1, rays.turn.shape[1:3])
@@ -119,7 +120,8 @@ def trace_lines(
         crowding=4.0 * (power / squeezed - 1.0),
         start=voxels.offset[index],
         shape=shape.gather(1, axes),
-        stride=stride.gather(1, axes),
+        stride=torch.tensor(STRIDE, device=axes.device)[axes],
+        leap=voxels.leap[index].gather(1, axes),
         primes=torch.tensor(PRIMES, device=axes.device)[axes],
         cells=spacing / tables.lattice,
         seed=_word(params.speckle_seed),

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from sonogym.anatomy.bricks import address
 from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.beam import BeamTables
@@ -22,7 +23,7 @@ from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
 from sonogym.ultrasound.veins import closed
 
-FLOOR = 1e-12  # transmission below this is shadow; denormal numbers would be 50-100 times slower
+FLOOR = 1e-9  # transmission below this is silence: even a total reflection returns 60 dB less than the receiver's noise
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
 FLAT = 4e-3  # levels a voxel: a map that rises less is constant but for the rounding of its interpolation
 CORNERS = tuple((corner & 1, (corner >> 1) & 1, corner >> 2) for corner in range(8))
@@ -123,7 +124,8 @@ class Plane:
         if tables.refraction:
             place = self._voxel(material, self.across)  # on the line as it goes on
         shade = self.passed
-        self.passed = (self.passed * transmission).clamp_min(FLOOR)
+        passed = self.passed * transmission
+        self.passed = torch.where(passed < FLOOR, torch.zeros_like(passed), passed)
         self.depth = self.depth + length
         self.material, self.before = material, label
         radius = int(tables.penumbra_radius[k])
@@ -161,7 +163,7 @@ class Plane:
         lines = self.lines
         top = (lines.shape[..., None] - 1).float()
         index = (torch.minimum(place.clamp_min(0.0), top) + 0.5).long()
-        return self.words[lines.start[:, None] + (index * lines.stride[..., None]).sum(1)]
+        return self.words[lines.start[:, None] + address(index.mT, lines.stride[:, None], lines.leap[:, None])]
 
     def _interfaces(self, k: int, label: Tensor, material: Tensor) -> None:
         """Echoes of the lines whose label changes between samples k - 1 and k, and what they let through."""
@@ -263,15 +265,14 @@ class Plane:
         self, env: Tensor, place: Float[Tensor, "points 3"], field: Callable[[Tensor], Tensor]
     ) -> tuple[Float[Tensor, "points 3"], Float[Tensor, " points"]]:
         """Gradient and value of a map, trilinear at points in voxel units."""
-        shape, stride = self.lines.shape[env], self.lines.stride[env]
+        shape, stride, leap = self.lines.shape[env], self.lines.stride[env], self.lines.leap[env]
         place = torch.minimum(place.clamp_min(0.0), (shape - 1).float())
         base = torch.minimum(place.long(), (shape - 2).clamp_min(0))
         upper = place - base
-        start = self.lines.start[env] + (base * stride).sum(-1)
         gradient, value = torch.zeros_like(place), torch.zeros_like(place[:, 0])
         for bits in CORNERS:
-            at = start + (stride * torch.tensor(bits, device=stride.device)).sum(-1)
-            corner = field(self.words[at]).to(place)
+            at = address(base + torch.tensor(bits, device=base.device), stride, leap)
+            corner = field(self.words[self.lines.start[env] + at]).to(place)
             weight = [upper[:, axis] if bit else 1.0 - upper[:, axis] for axis, bit in enumerate(bits)]
             slopes = [(1.0 if bits[i] else -1.0) * weight[i - 1] * weight[i - 2] for i in range(3)]
             gradient = gradient + torch.stack(slopes, dim=-1) * corner[:, None]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sonogym.anatomy.anatomy import Anatomy, Body
 from sonogym.anatomy.breathing import breathing_field
+from sonogym.anatomy.bricks import BrickStack
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
@@ -40,8 +41,8 @@ class Renderer:
     ``patients`` are names or folders (see :mod:`sonogym.anatomy.library`), anatomies, or baked ones; ``probe`` a
     preset's name or a transducer; ``tissues`` the name of the tissue table. Attributes: ``transducer``, ``variants``
     (the transducer at each frequency and focus of the configuration), ``config``, ``converter`` (None without images),
-    ``bodies`` (one a patient), ``voxels``, ``skin`` and ``bone`` (:class:`VolumeStack`). The frame of an
-    environment does not depend on the rest of the batch.
+    ``bodies`` (one a patient), ``voxels`` (:class:`BrickStack`), ``skin`` and ``bone`` (:class:`VolumeStack`). The
+    frame of an environment does not depend on the rest of the batch.
     Raises :class:`InvalidInputError` for an empty list or a device that is missing or that the backend cannot use.
     """
 
@@ -61,7 +62,7 @@ class Renderer:
         baked = [_acoustic(patient, self.config.pitch, tissues) for patient in patients]
         self.bodies: list[Body] = list(baked)
         self._baked = baked
-        self.voxels = VolumeStack.from_volumes([body.voxels for body in baked], device)
+        self.voxels = BrickStack.from_volumes([body.voxels for body in baked], device)
         self.skin = VolumeStack.from_volumes([body.skin.distance for body in baked], device)
         self.bone = VolumeStack.from_volumes([body.bone for body in baked], device)
         self._build()

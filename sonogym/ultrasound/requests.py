@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.bricks import BrickStack
 from sonogym.errors import InvalidInputError, unknown_name
 from sonogym.geometry import Pose
 from sonogym.ultrasound.frame import RenderParams
@@ -54,7 +54,7 @@ def check_request(
         _check_variant(params, counts[1])
 
 
-def check_reach(voxels: VolumeStack, index: Int[Tensor, " envs"], pose: Pose, reach: float) -> None:
+def check_reach(voxels: BrickStack, index: Int[Tensor, " envs"], pose: Pose, reach: float) -> None:
     """Raise :class:`InvalidInputError` where a probe is more than ``reach`` [m] away from the patient's voxels.
 
     A probe nearer than that may look past them and see nothing: an environment at the end of a scan does.

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.anatomy.bricks import address
 from sonogym.ultrasound import voxel_word
 from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.beam import BeamTables, gaussian
@@ -57,8 +58,9 @@ class SmoothPlane(Plane):
         base = torch.minimum(held.long(), (top - 1).clamp_min(0))
         upper = (held - base)[:, None]
         weight = torch.where(bits[..., None] == 1, upper, 1.0 - upper).prod(2)  # (envs, 8, lines)
-        start = lines.start[:, None] + (base * lines.stride[..., None]).sum(1)
-        word = self.words[start[:, None] + (lines.stride[:, None] * bits).sum(-1)[..., None]]
+        corner = (base[:, None] + bits[..., None]).mT  # (envs, 8, lines, 3)
+        at = address(corner, lines.stride[:, None, None], lines.leap[:, None, None])
+        word = self.words[lines.start[:, None, None] + at]
         word = closed(word, lines.closed[:, self.row, None, None])
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
