@@ -21,15 +21,18 @@ def probe_at(megahertz, name="flat75"):
     return replace(load_probe(name), center_frequency=1e6 * megahertz)
 
 
-def render(anatomy, probe="flat75", seeds=1, pose=None, backend="numba", **config):
-    """``seeds`` frames of one place that differ in scatterers and noise only; every effect off unless asked for."""
+def render(anatomy, probe="flat75", seeds=1, pose=None, backend="numba", params=None, **config):
+    """``seeds`` frames of one place that differ in scatterers and noise only; every effect off unless asked for.
+
+    ``params`` are render parameters beside the seeds.
+    """
     settings = {**BARE, "pitch": PITCH, "outputs": ("envelope",), **config}
     renderer = Renderer([anatomy], probe, RenderConfig(backend=backend, **settings))
     pose = phantom_pose() if pose is None else pose
     words = torch.arange(seeds) + 1
-    params = replace(RenderParams.default(seeds), speckle_seed=words, noise_seed=words)
+    drawn = replace(RenderParams.default(seeds), speckle_seed=words, noise_seed=words, **(params or {}))
     placed = type(pose)(pose.quaternion.expand(seeds, 4), pose.translation.expand(seeds, 3))
-    return renderer.render(placed, torch.zeros(seeds, dtype=torch.long), params)
+    return renderer.render(placed, torch.zeros(seeds, dtype=torch.long), drawn)
 
 
 def scattered_poses(envs, seed=3):

@@ -17,6 +17,8 @@ from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.robot.contact import Contact, ContactFactors
+from sonogym.ultrasound.contact import face_contact
+from sonogym.ultrasound.pressure import face_pressure
 from sonogym.ultrasound.transducer import load_probe
 
 BONE = 0.04
@@ -145,6 +147,21 @@ def test_thick_gel_couples_across_a_wider_gap_and_stiff_tissue_pushes_harder():
     assert thin.coupled.item() < 0.3 < 0.5 < thick.coupled.item()
     stiff = read(factors=ContactFactors(stiffness=torch.tensor([2.0])))
     assert stiff.force.item() == pytest.approx(2.0 * read().force.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("probe", "within"), [("flat75", 0.002), ("C5-2v", 0.07)])
+def test_image_and_reading_share_pressure_and_coupling(probe, within):
+    """Scan lines against the points of the face, in stiff tissue under a thin gel; the face's points are 7 an arc."""
+    face, gel = load_probe(probe), torch.tensor([1.5e-3])
+    for press in (0.003, 0.010):
+        pose = phantom_pose(press=press)
+        origin, direction = (part[None] for part in face.scanlines(64))
+        origin, direction = pose.apply(origin), pose.apply(direction) - pose.translation
+        lines = face_contact(SKIN, BONES, torch.tensor([0]), origin, direction, gel)
+        pressure = face_pressure(lines, face.width * face.height, torch.tensor([2.0]))
+        reading = read(probe, press, factors=ContactFactors(stiffness=torch.tensor([2.0]), gel=gel))
+        assert pressure.item() == pytest.approx(reading.force.item() / (face.width * face.height), rel=within)
+        assert lines.coupling.mean().item() == pytest.approx(reading.coupled.item(), abs=within)
 
 
 def test_bone_below_a_tilted_line_lies_where_the_line_meets_it_and_beside_it_counts_as_deeper():

@@ -138,6 +138,28 @@ def test_veins_close_under_the_probe_and_arteries_stay_open():
     assert np.allclose(bone - bone[0], -presses * 1540 / 1555, atol=2 * step)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_closed_vein_leaves_no_wall(backend):
+    """Lines that pass beside the slit that stays show liver, byte for byte as in a body without vein and wall."""
+    view = {**VIEW, "walls": True, "backend": backend, "pose": phantom_pose(press=0.008)}
+    plain = phantom("plain", Tissue.LIVER, [], 1e-3, (0.1, 0.085, 0.02))
+    tube = [(Tissue.CONNECTIVE, disc(0.0, 0.036, 0.009)), (Tissue.VEIN, disc(0.0, 0.036, 0.008))]
+    vessel = phantom("vein", Tissue.LIVER, tube, 1e-3, (0.1, 0.085, 0.02))
+    without, closed, opened = (
+        render(body, "flat75", params={"venous_pressure": torch.tensor([held])}, **view)
+        for body, held in ((plain, 1.0), (vessel, 1.0), (vessel, 1e9))
+    )
+    assert (opened.labels == Tissue.CONNECTIVE).any()
+    lumen = (opened.labels[0] == Tissue.CONNECTIVE).any(0)
+    slit = (closed.labels[0] == Tissue.VEIN).any(0)
+    beside = lumen & ~torch.nn.functional.max_pool1d(slit[None].float(), 9, 1, 4)[0].bool()
+    assert int(beside.sum()) >= 4
+    assert torch.equal(closed.labels[0][:, beside], without.labels[0][:, beside])
+    assert torch.equal(closed.beam[0, 0][:, beside], without.beam[0, 0][:, beside])
+    assert not torch.equal(opened.beam[0, 0][:, beside], without.beam[0, 0][:, beside])
+    assert 0 < int((closed.labels == Tissue.VEIN).sum()) < 0.2 * int((opened.labels == Tissue.VEIN).sum())
+
+
 @pytest.mark.parametrize("planes", [1, 3])
 def test_kernel_is_the_definition_where_tissue_is_pressed(planes):
     """V31 with veins closed, tissue beside the image plane, interfaces turned."""

@@ -26,7 +26,7 @@ BARE = dict.fromkeys(("contact", "walls", "texture", "penumbra", "noise"), False
 LATE = dict.fromkeys(("refraction", "reverberation", "ring_down", "comet_tails", "downshift"), True)
 VARIED = (
     "gain", "tgc", "dynamic_range", "scatter_offset", "attenuation_factor", "clutter", "scatterers", "variant",
-    "breathing", "venous_pressure",
+    "breathing", "venous_pressure", "gel", "stiffness",
 )  # fmt: skip
 CASES = {
     "as it comes": ("C5-2v", {}, ()),
@@ -87,6 +87,8 @@ def params(varied, variants, envs=ENVS):
         "variant": torch.randint(0, variants, (envs,), generator=generator),
         "breathing": draw(0.2, 1.5),
         "venous_pressure": draw(5.0, 50.0),
+        "gel": draw(5e-4, 4e-3),
+        "stiffness": draw(0.5, 2.0),
         "scatterers": draw(0.2, 6.0),
     }
     return dataclasses.replace(random_params(envs), **{name: drawn[name] for name in varied})

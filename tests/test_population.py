@@ -79,8 +79,8 @@ def test_women_are_smaller_with_more_fat_under_the_skin(drawn):
 
 def test_the_same_seed_gives_the_same_bytes_on_any_machine():
     """Recorded on x86-64 with AVX-512; a run for a generic x86-64 (no FMA, no AVX) gave the same."""
-    assert make_procedural(0, COARSE).digest == "e661fb5dc9685ea6c9d2b7d9a280e92e"
-    assert make_procedural(1304, COARSE).digest == "3e4846eea70ee6ad5179d5f3f23341e1"
+    assert make_procedural(0, COARSE).digest == "82238ed439bc1d4be6833c655a1f5134"
+    assert make_procedural(1304, COARSE).digest == "516f4af88fc4b9a12e8fa8e18231b2cc"
 
 
 @pytest.mark.parametrize("module", [sdf, vertebra, soft_tissue, kidneys, muscles, hounsfield, canvas, portable])

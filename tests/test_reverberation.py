@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from laboratory import BACKENDS, envelope, peak, reflection
+from laboratory import BACKENDS, apparent, envelope, peak, reflection
 from test_renderer import scattered_poses
 
 from sonogym.anatomy import phantoms
@@ -19,7 +19,7 @@ from sonogym.ultrasound.beam import beam_tables
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
 from sonogym.ultrasound.kernel_reverberation import peak_arrays
 from sonogym.ultrasound.kernel_reverberation import reverberate as fused_reverberate
-from sonogym.ultrasound.long_paths import FACE_REFLECTION
+from sonogym.ultrasound.long_paths import FACE_REFLECTION, LENS
 from sonogym.ultrasound.propagation import put_pulses
 from sonogym.ultrasound.renderer import Renderer
 from sonogym.ultrasound.reverberation import reverberate
@@ -68,6 +68,32 @@ def test_there_are_no_a_lines_when_switched_off(backend):
     values, depth = envelope(anatomy, backend=backend, **VIEW)
     assert values.max() > 100
     assert values[:, depth > 1.5 * DEPTH].max() < 1e-2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("coupling", [0.0, 0.5], ids=["air", "half"])
+def test_a_dry_face_sees_its_lens_again_and_again(backend, coupling):
+    """(1 - k) rho^m at m LENS, and the body below by k: 1/2 where gap + .5 ln(1 + e^(-gap/.5)) is .56 gel [mm]."""
+    gel, gap = 2e-3, 0.03
+    for _ in range(20 if coupling else 0):
+        gap = 0.56 * gel - 5e-4 * np.log1p(np.exp(-gap / 5e-4))
+    body = phantoms.layers((DEPTH,), (Tissue.FLUID, Tissue.AIR), **GRID)
+    pose = phantoms.phantom_pose(press=-gap)
+    view = {**VIEW, "samples": 2048, "lattice": 1e-4, "backend": backend, "contact": True}
+    seen = []
+    for switches in ({"reverberation": True}, {}):
+        values, depth = envelope(body, pose=pose, params={"gel": torch.tensor([gel])}, **view, **switches)
+        seen.append(values[0, :, 6:-6].mean(axis=1))
+    step = depth[1] - depth[0]
+    for m in range(1, 4):
+        rows = np.flatnonzero(abs(depth - m * LENS) < 0.3 * LENS)
+        height, place, _ = peak(seen[0][rows] + 1e-12, step)
+        assert depth[rows[0]] + place == pytest.approx(m * LENS, abs=step)
+        assert height == pytest.approx(INTERFACE_LEVEL * (1 - coupling) * FACE_REFLECTION**m, rel=0.05)
+        assert seen[1][rows].max() < 0.1 * height, "off unless asked for"
+    plate = np.flatnonzero(abs(depth - apparent(DEPTH, medium(Tissue.FLUID)[0]) - gap) < 2e-3)
+    wet = envelope(body, pose=pose, params={"gel": torch.tensor([0.02])}, **view)[0][0, :, 6:-6].mean(axis=1)
+    assert seen[1][plate].max() == pytest.approx(coupling * wet[plate].max(), rel=0.02, abs=1e-2)
 
 
 @numba.njit

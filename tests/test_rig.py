@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from rig_fixtures import bony_renderer, make, with_limits
+from rig_fixtures import BODY, bony_renderer, make, with_limits
 
 from sonogym.envs.navigation import Navigation, navigation_config
 from sonogym.errors import InvalidInputError, UnknownNameError
@@ -112,6 +112,23 @@ def test_a_command_is_carried_out_late_by_its_latency():
     moved = [run(env, [1, 0, 0], 1)[0]["path"].copy() for _ in range(3)]
     assert np.allclose(moved[0], 0.0, atol=1e-5)
     assert np.allclose(moved[1], 3e-3, atol=2e-4)
+
+
+def test_gel_and_stiffness_of_the_episode_reach_the_image():
+    env = make(3, **{"randomization.gel": (1e-3, 4e-3), "randomization.stiffness": (0.5, 2.0)})
+    env.reset(seed=0)
+    asked = []
+
+    class Listening(type(env.task.simulator.renderer)):
+        def render(self, pose, index, params):
+            asked.append(params)
+            return super().render(pose, index, params)
+
+    sim, drawn = env.state.sim, env.state.sim.params.contact
+    dataclasses.replace(env.task.simulator, renderer=Listening((BODY,))).render(sim)
+    assert torch.equal(asked[0].gel, drawn.gel)
+    assert torch.equal(asked[0].stiffness, drawn.stiffness)
+    assert drawn.gel.std() > 0 < drawn.stiffness.std()
 
 
 def test_without_options_nothing_of_the_rig_is_there():

@@ -54,9 +54,7 @@ class BrickStack:
         inner = torch.tensor(STRIDE)
         leap = torch.stack((4 * y, torch.full_like(y, 8), 2 * x * y), dim=1) - 2 * inner
         inverse = torch.stack([volume.voxel_from_patient for volume in volumes]).float()
-        return BrickStack(
-            flat.to(device), offset.to(device), shape.to(device), leap.to(device), inverse.to(device)
-        )
+        return BrickStack(flat.to(device), offset.to(device), shape.to(device), leap.to(device), inverse.to(device))
 
     def voxel(
         self, points: Float[Tensor, "envs *points 3"], index: Int[Tensor, " envs"]
@@ -73,7 +71,9 @@ class BrickStack:
         top = self.shape[index].reshape(*batch, 3) - 1
         place = torch.minimum(self.voxel(points, index).round().long().clamp_min(0), top)
         stride = torch.tensor(STRIDE, device=points.device)
-        return self.flat[self.offset[index].reshape(batch) + address(place, stride, self.leap[index].reshape(*batch, 3))]
+        return self.flat[
+            self.offset[index].reshape(batch) + address(place, stride, self.leap[index].reshape(*batch, 3))
+        ]
 
 
 def address(index: Int[Tensor, "*#points 3"], stride: Tensor, leap: Tensor) -> Int[Tensor, "*points"]:

@@ -115,7 +115,8 @@ def _vertebra(spine: Straight, level: str) -> dict[str, float] | None:
         runs = [_run(spine.bone[cx, y, :], s) for y in rim]
         sizes[name] = max(high - low for low, high in runs) * _STEP
     upper = max(s - int(0.36 * sizes["height_front"] / _STEP), 0)
-    first, last = _run(spine.bone[cx, :, upper], cy)
+    depths = [_run(spine.bone[cx, :, k], cy) for k in range(upper, s)]  # a tilted end-plate crosses some of them
+    first, last = max(depths, key=lambda run: run[1] - run[0])
     left, right = _run(spine.bone[:, min(cy + 4, len(spine.y) - 1), upper], cx)
     hole = spine.bone[cx, :back, s][::-1]  # from the body's hind wall backwards
     canal = int(np.argmax(hole)) if hole.any() else 0

@@ -15,6 +15,7 @@ from sonogym.anatomy.breathing import displacement
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
+from sonogym.robot.contact import ContactFactors
 from sonogym.robot.surface_motion import SurfaceMotion
 from sonogym.sim.probe_motion import MODES, Moved
 from sonogym.sim.rig import Rig
@@ -96,7 +97,10 @@ class Simulator:
         """The images seen now; the noise is a function of the episode's seed and the step."""
         image = state.params.image
         noise_seed = (image.noise_seed + state.step_count * _STEP_WORD) & _SEED_MASK
-        seen = dataclasses.replace(image, noise_seed=noise_seed, breathing=self.breath(state))
+        contact = state.params.contact or ContactFactors()
+        seen = dataclasses.replace(
+            image, noise_seed=noise_seed, breathing=self.breath(state), gel=contact.gel, stiffness=contact.stiffness
+        )
         return self.renderer.render(state.patient_from_probe, state.anatomy_index, seen)
 
     def breath(self, state: SimState) -> Float[Tensor, " envs"] | None:

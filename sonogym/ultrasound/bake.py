@@ -29,10 +29,10 @@ from sonogym.anatomy.warps import VERSION as WARPS_VERSION
 from sonogym.errors import require_between
 from sonogym.ultrasound.acoustics import Acoustics, load_acoustics_table
 from sonogym.ultrasound.texture import density_map, texture_levels
-from sonogym.ultrasound.veins import vein_levels
+from sonogym.ultrasound.veins import mark_veins
 from sonogym.ultrasound.voxel_word import pack
 
-VERSION = 8  # of what :func:`bake` writes; part of the cache key
+VERSION = 9  # of what :func:`bake` writes; part of the cache key
 NORMAL_BLUR = 1.5e-3  # m: of the map whose gradient is the normal (error 4-6 degrees)
 CROSSING_BLUR = 0.7e-3  # m: of the map that places an interface between voxels
 LABEL_BLUR = 1.0e-3  # m: of each tissue's mask before labels are refined
@@ -72,7 +72,7 @@ def bake(anatomy: Anatomy, pitch: float = 1.5e-3, table: Acoustics | None = None
     order = table.order.numpy().astype(np.float32)[labels]
     normals, crossings = _blur(order, NORMAL_BLUR / pitch), _blur(order, CROSSING_BLUR / pitch)
     texture = texture_levels(labels, table.texture.numpy(), pitch, _density(anatomy, matrix, labels.shape))
-    texture[labels == Tissue.VEIN] = vein_levels(labels, pitch)
+    mark_veins(texture, labels, pitch)
     voxels = Volume(pack(labels, normals, crossings, texture), matrix)
     return AcousticAnatomy(
         name=anatomy.name,

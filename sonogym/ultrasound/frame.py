@@ -36,9 +36,9 @@ class RenderConfig:
     ``contact`` (coupling and compression under the probe), ``walls`` (connective layers at organ boundaries),
     ``texture`` (tissue texture and striae), ``penumbra``, ``noise``. Five more are off unless asked for: ``refraction``
     (lines bend where the speed changes: :mod:`sonogym.ultrasound.refraction`),
-    ``reverberation`` between the probe's face and strong interfaces, ``ring_down`` below gas, ``comet_tails`` of sound
-    that bounces within thin strong reflectors (all: :mod:`sonogym.ultrasound.long_paths`) and
-    ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
+    ``reverberation`` between the probe's face and strong interfaces, and in its lens where it lies dry, ``ring_down``
+    below gas, ``comet_tails`` of sound that bounces within thin strong reflectors (all:
+    :mod:`sonogym.ultrasound.long_paths`) and ``downshift`` (:mod:`sonogym.ultrasound.downshift`). ``lattice`` is the
     spacing of the scatterers (None: half the axial resolution). ``steering`` [rad] turns the lines of a
     linear probe towards +x.
     ``scatterers`` makes speckle sparse: that many of equal strength in a resolution cell (pulse x beam width at the
@@ -130,7 +130,9 @@ class RenderParams:
     holds in place of :attr:`RenderConfig.scatterers` (more than the lattice has points are fully developed speckle),
     ``variant`` the beam used (see :class:`RenderConfig`; None: the first), ``breathing`` how far the patient has
     breathed in, in full quiet breaths (see :mod:`sonogym.anatomy.breathing`), ``venous_pressure`` [Pa] what holds veins
-    open under the probe (see :mod:`sonogym.ultrasound.veins`; None: 10 mmHg).
+    open under the probe (see :mod:`sonogym.ultrasound.veins`; None: 10 mmHg), ``gel`` [m] the thickest layer of gel
+    that couples (None: 2.5 mm), ``stiffness`` of the tissue under the face, in parts of what it is taken to be: those
+    of :class:`~sonogym.robot.contact.ContactFactors`.
     """
 
     gain: Float[Tensor, " envs"]
@@ -145,6 +147,8 @@ class RenderParams:
     variant: Int[Tensor, " envs"] | None = None
     breathing: Float[Tensor, " envs"] | None = None
     venous_pressure: Float[Tensor, " envs"] | None = None
+    gel: Float[Tensor, " envs"] | None = None
+    stiffness: Float[Tensor, " envs"] | None = None
 
     @classmethod
     def default(cls, envs: int) -> RenderParams:
@@ -177,8 +181,10 @@ class RenderParams:
             )
         if self.clutter is not None and not bool((self.clutter <= LOUDEST_CLUTTER).all()):
             raise InvalidInputError(f"clutter must be <= {LOUDEST_CLUTTER} dB re liver, got {self.clutter.tolist()}")
-        if self.venous_pressure is not None and not bool((self.venous_pressure > 0).all()):
-            raise InvalidInputError(f"venous_pressure must be > 0 Pa, got {self.venous_pressure.tolist()}")
+        for name, unit in (("venous_pressure", " Pa"), ("gel", " m"), ("stiffness", "")):
+            value = getattr(self, name)
+            if value is not None and not bool((value > 0).all()):
+                raise InvalidInputError(f"{name} must be > 0{unit}, got {value.tolist()}")
         if self.breathing is not None and not bool((self.breathing.abs() <= DEEPEST_BREATH).all()):
             raise InvalidInputError(
                 f"breathing must be in [-{DEEPEST_BREATH:g}, {DEEPEST_BREATH:g}] full quiet breaths, got "

@@ -100,6 +100,7 @@ class Tables(NamedTuple):
     texture: Array
     refracts: bool
     face: np.float32
+    lens: Array
     orders: int
     nearest: int
     comet: np.float32

@@ -13,15 +13,16 @@ from sonogym.anatomy.tissues import Tissue
 from sonogym.ultrasound.deformation import HIGHEST, LOWEST, NODES
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.texture import NEUTRAL
-from sonogym.ultrasound.veins import AROUND
-from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_SHIFT
+from sonogym.ultrasound.veins import YIELDING
+from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_LEVELS, TEXTURE_SHIFT
 
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
 _TINY = np.float32(1e-20)
-_VEIN, _AROUND, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(AROUND)), np.uint32(LABEL_MASK)
+_VEIN, _WALL, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(Tissue.CONNECTIVE)), np.uint32(LABEL_MASK)
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
-_ORDERS = np.uint32((1 << TEXTURE_SHIFT) - 1 - LABEL_MASK)  # the bits between label and texture
+_YIELDING = np.uint64(sum(1 << int(tissue) for tissue in YIELDING))
+_TEXTURES, _AROUND = np.uint32((TEXTURE_LEVELS - 1) << TEXTURE_SHIFT), np.uint32(8)
 
 
 @inlined
@@ -87,10 +88,17 @@ def pressed_cosine(normal, direction, elevation, stretch):
 
 
 @compiled
-def close_veins(word, levels):
-    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture."""
+def close_veins(word, before, levels):
+    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture.
+
+    Each voxel hands down the last tissue that yields in the byte after its label, which nobody else reads.
+    """
     for line in range(word.shape[0]):
         voxel = word[line]
-        tissue = _AROUND if np.int32(voxel >> _TEXTURE) < levels else _VEIN
-        plain = np.uint32((voxel & _ORDERS) | tissue | _NEUTRAL)
-        word[line] = plain if (voxel & _LABEL) == _VEIN else voxel
+        tissue, level = voxel & _LABEL, np.int32(voxel >> _TEXTURE)
+        around = (before[line] >> _AROUND) & _LABEL
+        of_vein = (tissue == _VEIN) | ((tissue == _WALL) & (level == 0))
+        plain = np.uint32((around if level < levels else tissue) | _NEUTRAL)
+        kept = plain if of_vein else np.uint32((voxel & _TEXTURES) | tissue)
+        yields = ((_YIELDING >> np.uint64(tissue)) & np.uint64(1)) != 0
+        word[line] = np.uint32(kept | np.uint32((tissue if yields else around) << _AROUND))

@@ -155,7 +155,10 @@ def _cells(count, grid, corner, met):
             address(whole_a, p, over_p) + address(whole_b, q, over_q) + address(whole_c, r, over_r)
         )
         corner[NEXT_A + i] = np.uint32(ahead(whole_a, p, over_p))
-        corner[NEXT_B + i], corner[NEXT_C + i] = np.uint32(ahead(whole_b, q, over_q)), np.uint32(ahead(whole_c, r, over_r))
+        corner[NEXT_B + i], corner[NEXT_C + i] = (
+            np.uint32(ahead(whole_b, q, over_q)),
+            np.uint32(ahead(whole_c, r, over_r)),
+        )
 
 
 @compiled

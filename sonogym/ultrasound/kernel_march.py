@@ -50,6 +50,7 @@ LAST_ROW, LAST_LOST, LAST_PASSED, STATES = range(9, 13)
 _NEXT = np.uintp(1)
 _255, _TEXTURE_SHIFT = np.uint32(255), np.uint32(TEXTURE_SHIFT)
 _0, _HALF, _1, _2, _3 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
+GEL_IN_FAT = np.uint32(int(Tissue.GEL) + (int(Tissue.VISCERAL_FAT) << 8))  # see ``close_veins``
 GEL, _AIR, _LUNG = np.uint32(int(Tissue.GEL)), np.uint32(int(Tissue.AIR)), np.uint32(int(Tissue.LUNG))
 
 
@@ -70,7 +71,7 @@ def _begin(rays, step, tissue, work):
         state[SCATTER, line], state[KEPT, line], state[LENGTH, line] = tissue[GEL, 0], tissue[GEL, 1], tissue[GEL, 2]
         state[LAST_ROW, line], state[LAST_LOST, line], state[LAST_PASSED, line] = _0, _0, _1
         place[0, line] = -rays.indentation[line] - _HALF * step
-        word[0, line] = GEL
+        word[0, line] = GEL_IN_FAT
         crowding = max(crowding, rays.crowding[line])
     for row in range(gain.shape[0]):
         for line in range(gain.shape[1]):
@@ -124,7 +125,7 @@ def _walk(
         turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
         _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
         _read(word[row + 1], grid.voxels, index)
-        close_veins(word[row + 1], rays.closed[first + row])
+        close_veins(word[row + 1], word[row], rays.closed[first + row])
         before = changes
         changes += _changes(found[LINE, changes:], word[row + 1], word[row])
         for i in range(before, changes):

@@ -15,7 +15,7 @@ from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH
 from sonogym.ultrasound.kernel_speckle import add_scatter
 from sonogym.ultrasound.long_paths import PEAKS
 
-_0, _HALF, _2 = np.float32(0.0), np.float32(0.5), np.float32(2.0)
+_0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _QUARTER = np.float32(0.25)
 
 
@@ -102,6 +102,14 @@ def reverberate(echoes, splat, face, orders, nearest, peaks):
                     break
                 real, imaginary = face * (real * a - imaginary * b), face * (real * b + imaginary * a)
                 put_pulse(at, line, real, imaginary, splat, echoes)
+
+
+@compiled
+def add_lens(echoes, lens, coupling):
+    """Add what lines see of a face that does not couple: (1 - k) of the lens in air."""
+    for k in range(echoes.shape[0]):
+        for line in range(echoes.shape[1]):
+            echoes[k, line] += lens[k] * (_1 - coupling[line])
 
 
 @compiled

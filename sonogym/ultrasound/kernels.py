@@ -20,7 +20,7 @@ from sonogym.ultrasound.kernel_arrays import BLOCK, Array, Grid, Plane, Rays, Sc
 from sonogym.ultrasound.kernel_focus import PAIRS, focus
 from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
 from sonogym.ultrasound.kernel_march import STATES, march
-from sonogym.ultrasound.kernel_reverberation import peak_arrays, reverberate, ring_down
+from sonogym.ultrasound.kernel_reverberation import add_lens, peak_arrays, reverberate, ring_down
 from sonogym.ultrasound.kernel_speckle import set_noise
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.speckle import HAZE_SALT
@@ -111,6 +111,7 @@ def _render(env, voxels, batch, tables, outputs, work):
             ring_down(tables, rays, plane, scatterers, work, scatter)
     if tables.face > _0:
         reverberate(work.echoes, tables.splat, tables.face, tables.orders, tables.nearest, work.peaks)
+        add_lens(work.echoes[0], tables.lens, batch.coupling[env])
     focus(
         tables, work.scatter, work.echoes, work.beam, work.focused, batch.level[env], batch.dynamic_range[env],
         outputs.beam[env], outputs.iq[env],
@@ -208,6 +209,7 @@ def _tables(tables: BeamTables) -> Tables:
         texture=tables.texture.contiguous().numpy(),
         refracts=bool(tables.refraction),
         face=np.float32(paths.face),
+        lens=paths.lens.contiguous().numpy(),
         orders=paths.orders,
         nearest=paths.nearest,
         comet=np.float32(paths.comet),

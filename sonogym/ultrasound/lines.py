@@ -90,7 +90,7 @@ def trace_lines(
     if breathing is not None and params.breathing is not None:
         rays = carried(rays, breathing, index, params.breathing, float(tables.ranges[-1]))
     origin, direction = rays.origin, rays.direction
-    press = free(origin) if body is None else face_contact(*body, index, origin, direction)
+    press = free(origin) if body is None else face_contact(*body, index, origin, direction, params.gel)
     matrix = voxels.voxel_from_patient[index].to(rotation)
     linear = matrix[:, :3, :3]
     voxel_origin = _rotate(linear, origin) + matrix[:, None, :3, 3]
@@ -113,7 +113,9 @@ def trace_lines(
         slopes=_slopes(press, linear, transducer),
         pressed=body is not None,
         closed=closed_levels(
-            face_pressure(press, transducer.width * transducer.height), tables.stress, params.venous_pressure
+            face_pressure(press, transducer.width * transducer.height, params.stiffness),
+            tables.stress,
+            params.venous_pressure,
         ),
         coupling=press.coupling.contiguous(),
         scale=strength[:, None] * power.rsqrt(),

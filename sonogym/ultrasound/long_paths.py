@@ -1,4 +1,4 @@
-"""Sound that comes back late: tables and values of reverberation, comet tails, the ring-down of gas, and haze.
+"""Sound that comes back late: tables and values of reverberation, a dry face, comet tails, ring-down of gas, haze.
 
 Both paths read them; :mod:`sonogym.ultrasound.reverberation` is the definition in torch. All values are `design`
 choices within the ranges of physics.md sections 4 and 8.
@@ -19,6 +19,7 @@ from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.frame import RenderConfig
 from sonogym.ultrasound.transducer import Transducer
 
+LENS = 0.9e-3  # m of apparent depth across the probe's lens: .6 mm of silicone at 1000 m/s (design)
 FACE_REFLECTION = 0.15  # of the probe's face, amplitude (design, .1 to .3: at .3 ribs repeat too crisply)
 PEAKS = 4  # strongest interfaces of a line that reverberate
 FAINTEST = 1e-6  # smallest a_1 rho^(m-1) followed: the receiver noise, relative to a total reflection
@@ -36,14 +37,15 @@ _NONE = torch.zeros(0)
 class LongPaths:
     """Tables of the late echoes; an effect that is off has an empty table or a zero.
 
-    ``face``: reflection of the probe's face; ``orders``: most reflections of one interface; ``nearest``: sample from
-    which on an interface counts; ``comet``: most samples across a layer that sound bounces in (0: it does not);
-    ``tail`` (samples,): amplitude of the tail, in liver RMS for a total reflection, by samples below the surface of the
-    gas; ``haze`` (samples,): white amplitude that the point spread function turns into unit RMS at the face, falling
-    with depth.
+    ``face``: reflection of the probe's face; ``lens`` (samples,) what a face that lies in air sees; ``orders``: most
+    reflections of one interface; ``nearest``: sample from which on an interface counts; ``comet``: most samples across
+    a layer that sound bounces in (0: it does not); ``tail`` (samples,): amplitude of the tail, in liver RMS for a total
+    reflection, by samples below the surface of the gas; ``haze`` (samples,): white amplitude that the point spread
+    function turns into unit RMS at the face, falling with depth.
     """
 
     face: float
+    lens: Float[Tensor, " lens_samples"]
     orders: int
     nearest: int
     comet: float
@@ -52,7 +54,9 @@ class LongPaths:
 
     def to(self, target: torch.device | torch.dtype) -> LongPaths:
         """The tables on a device or in a precision."""
-        return dataclasses.replace(self, tail=self.tail.to(target), haze=self.haze.to(target))
+        return dataclasses.replace(
+            self, lens=self.lens.to(target), tail=self.tail.to(target), haze=self.haze.to(target)
+        )
 
 
 def long_paths(
@@ -69,12 +73,25 @@ def long_paths(
     liver = 10.0 ** (-2.0 * _LIVER * transducer.center_frequency * ranges / 20.0)
     return LongPaths(
         face=FACE_REFLECTION if config.reverberation else 0.0,
-        orders=1 + math.ceil(math.log(FAINTEST) / math.log(FACE_REFLECTION)),
+        lens=_lens(ranges, pulse) if config.reverberation else _NONE,
+        orders=_orders(),
         nearest=math.ceil(pulse / step),
         comet=COMET_REACH / step if config.comet_tails else 0.0,
         tail=TAIL_LEVEL * INTERFACE_LEVEL * torch.exp(-below / TAIL_DECAY) if config.ring_down else _NONE,
         haze=liver * gain * torch.exp(-ranges / HAZE_DECAY) / spread,
     )
+
+
+def _lens(ranges: Tensor, pulse: float) -> Float[Tensor, " samples"]:
+    """Sound between the probe's face and the air at its lens: sum of rho^m at m LENS, each a Gaussian ``pulse`` [m]."""
+    order = torch.arange(_orders())
+    bounces = 2.0 ** (-4.0 * ((ranges[:, None] - LENS * order) / pulse) ** 2)
+    return (bounces * FACE_REFLECTION**order).sum(1)
+
+
+def _orders() -> int:
+    """Most bounces off the face that are followed."""
+    return 1 + math.ceil(math.log(FAINTEST) / math.log(FACE_REFLECTION))
 
 
 class GasSurface:

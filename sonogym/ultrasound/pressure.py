@@ -24,9 +24,15 @@ def spring_force(area: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return REFERENCE_FORCE * (area / REFERENCE_AREA).sqrt()
 
 
-def face_pressure(press: Press, face_area: float) -> Float[Tensor, " envs"]:
-    """Mean pressure [Pa] of the face, from the press of the scan lines: what :mod:`sonogym.robot.contact` feels."""
+def face_pressure(
+    press: Press, face_area: float, stiffness: Float[Tensor, " envs"] | None = None
+) -> Float[Tensor, " envs"]:
+    """Mean pressure [Pa] of the face, from the press of the scan lines: what :mod:`sonogym.robot.contact` feels.
+
+    ``stiffness`` multiplies that of the tissue, as there.
+    """
     touching = 1.0 - torch.exp(-press.indentation / SOFTNESS)
     area = face_area * touching.mean(-1).clamp_min(1e-4)
     depth = spring_depth(press.bone + press.indentation)
-    return spring_force(area) / area * torch.expm1(press.indentation / depth).mean(-1)
+    pressure = spring_force(area) / area * torch.expm1(press.indentation / depth).mean(-1)
+    return pressure if stiffness is None else stiffness.to(pressure) * pressure

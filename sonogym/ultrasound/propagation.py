@@ -21,7 +21,7 @@ from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST, GasSurface
 from sonogym.ultrasound.refraction import bend
 from sonogym.ultrasound.speckle import ECHO_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix, scatterers
-from sonogym.ultrasound.veins import closed
+from sonogym.ultrasound.veins import closed, last_around
 
 FLOOR = 1e-9  # transmission below this is silence: even a total reflection returns 60 dB less than the receiver's noise
 FURTHEST_SHIFT = 1e-3  # m: furthest an interface is moved from the middle of the step
@@ -87,6 +87,7 @@ class Plane:
         self.material = -lines.indentation - 0.5 * tables.step
         self.passed = lines.coupling.clone()
         self.before = torch.full(lines.coupling.shape, int(Tissue.GEL), device=lines.coupling.device)
+        self.around = torch.full_like(self.before, int(Tissue.VISCERAL_FAT))  # what fills a vein that closes
         envs, count = lines.coupling.shape
         rows = lines.tissue.shape[0]  # the table of each environment, or one for all
         self.row_of_tissue = (torch.arange(envs, device=lines.coupling.device) % rows)[:, None]
@@ -154,7 +155,9 @@ class Plane:
 
     def _tissue(self, place: Float[Tensor, "envs 3 lines"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Label, scatter amplitude, two-way transmission over one step and its true length, at points [voxels]."""
-        word = closed(self._nearest(place), self.lines.closed[:, self.row, None])
+        nearest = self._nearest(place)
+        word = closed(nearest, self.lines.closed[:, self.row, None], self.around)
+        self.around = last_around(nearest, self.around)
         label, gain = voxel_word.label(word), self.tables.texture[voxel_word.texture(word)]
         scattering, transmission, length = self.lines.tissue[self.row_of_tissue, label].unbind(-1)
         return label, scattering * gain, transmission, length

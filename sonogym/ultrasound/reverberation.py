@@ -6,7 +6,8 @@ A line's K strongest interface echoes (r_i, a_i) add
 
 with rho the reflection of the probe's face (physics.md section 4). The attenuation of the longer path needs no law of
 its own: each a holds the two-way attenuation and transmission to its interface, and the sound that goes down twice
-meets both. The second of them are the A-lines below pleura and other strong flat surfaces.
+meets both. The second of them are the A-lines below pleura and other strong flat surfaces. Where the face lies dry,
+sound goes to and fro in its lens.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _Peaks = tuple[Float[Tensor, "peaks envs lines"], Float[Tensor, "2 peaks envs li
 def add_long_paths(field: Field, lines: Lines, tables: BeamTables) -> Field:
     """``field`` with the reverberation of its interfaces and the haze that the tables and the lines ask for."""
     if tables.paths.face:
-        field = dataclasses.replace(field, echoes=reverberate(field.echoes, tables.splat, tables.paths))
+        echoes = reverberate(field.echoes, tables.splat, tables.paths)
+        field = dataclasses.replace(field, echoes=_add_lens(echoes, lines, tables.paths.lens))
     if bool((lines.haze > 0).any()):
         field = dataclasses.replace(field, scatter=field.scatter + _haze(lines, tables))
     return field
@@ -73,6 +75,12 @@ def strongest_peaks(echoes: Float[Tensor, "2 envs samples lines"], nearest: int)
     gain = torch.where(found, torch.exp(-0.25 * (low - high) * shift), torch.zeros_like(low))
     value = torch.stack([part.movedim(1, 0).gather(0, row) for part in echoes]) * gain
     return row + shift, value
+
+
+def _add_lens(echoes: Tensor, lines: Lines, lens: Float[Tensor, " samples"]) -> Float[Tensor, "2 envs samples lines"]:
+    """``echoes`` and what lines see of a face that does not couple: (1 - k) of the lens in air."""
+    dry = lens[:, None] * (1.0 - lines.coupling)[:, None]
+    return torch.stack((echoes[0] + dry, echoes[1]))
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

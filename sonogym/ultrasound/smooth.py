@@ -17,7 +17,7 @@ from sonogym.ultrasound.acoustics import INTERFACE_LEVEL
 from sonogym.ultrasound.beam import BeamTables, gaussian
 from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.propagation import CORNERS, FLOOR, Field, Plane
-from sonogym.ultrasound.veins import closed
+from sonogym.ultrasound.veins import closed, last_around
 
 _REACH = 2.0  # widths of a pulse kept on either side: cut at 1.5e-5 of its peak, so that no step is seen
 
@@ -61,12 +61,14 @@ class SmoothPlane(Plane):
         corner = (base[:, None] + bits[..., None]).mT  # (envs, 8, lines, 3)
         at = address(corner, lines.stride[:, None, None], lines.leap[:, None, None])
         word = self.words[lines.start[:, None, None] + at]
-        word = closed(word, lines.closed[:, self.row, None, None])
+        word = closed(word, lines.closed[:, self.row, None, None], self.around[:, None])
         amplitude, rate, length = self.rates[self.row_of_tissue[..., None], voxel_word.label(word)].unbind(-1)
         amplitude = (weight * amplitude * self.tables.texture[voxel_word.texture(word)]).sum(1)
         self.this_step = (weight * rate).sum(1).exp()
-        nearest = closed(self._nearest(place), lines.closed[:, self.row, None])
-        return voxel_word.label(nearest), amplitude, self.this_step, (weight * length).sum(1)
+        nearest = self._nearest(place)
+        label = voxel_word.label(closed(nearest, lines.closed[:, self.row, None], self.around))
+        self.around = last_around(nearest, self.around)
+        return label, amplitude, self.this_step, (weight * length).sum(1)
 
     def _cross(self, env: Tensor, line: Tensor, k: int, row: Tensor, kept: Tensor) -> Float[Tensor, " points"]:
         """Sound is met where the interface lies, and lost over the sample after it, not all at one sample."""

@@ -152,14 +152,21 @@ def _habitus(draw: _Draw, who: _Person, size: float) -> dict[str, Any]:
     Girth and supine depth: NHANES 2011-14 (Kahn 2017): ratios to height .569 and .130 (m), .586 and .132 (f) at the
     median BMI, slopes from their 10th and 90th percentiles. Mean subcutaneous thickness at L3: areas 117 (m) and
     147 cm2 (f) at BMI 23.5 over the girth (Kong 2022, 1787 CT); 1.7 and 2.1 mm a unit of BMI: `design`.
+    Chest depth: 251 +- 10 mm + 5.6 a unit of BMI over 27, 3 a metre of height (regression over the first 29 men of
+    the public ANSUR II file, standing, at the nipples); 4 % less lying, women without breasts 8 % less: `design`.
+    Chest breadth: the same men 281 +- 18 mm; at T9 two scans 300-306; 4.5 mm a unit of BMI and women 6 % less `design`.
     """
     depth = who.height * who.of(0.130, 0.132) * 1e3 + who.of(7.6, 6.6) * (who.bmi - who.of(28.0, 27.7))
     girth = who.height * who.of(0.569, 0.586) * 1e3 + who.of(27.5, 24.2) * (who.bmi - who.of(28.0, 27.7))
     depth += draw.normal("depth", 0.0, 9.0)
+    chest = who.of(243.0, 225.0) + who.of(5.2, 4.4) * (who.bmi - 27.0)
+    breadth = who.of(306.0, 287.0) + 4.5 * (who.bmi - 27.0)
     fat = who.of(14.5, 19.5) + who.of(1.7, 2.1) * (who.bmi - who.of(24.2, 22.8))
     return {
         "prone": draw.uniform("prone", 0.0, 1.0) < 0.5,
         "depth": depth,
+        "chest_width": 0.5 * (1.0 + draw.normal("chest_width", 0.0, 0.035)) * breadth,
+        "chest": chest + draw.normal("chest", 0.0, 9.0, 1.7),
         "width": 0.955 * _half_width(girth * (1.0 + draw.normal("width", 0.0, 0.025)), depth),  # L3 above the crest
         "fat_back": max(0.85 * fat * (1.0 + draw.normal("fat_back", 0.0, 0.15)), 4.0),
         "fat_side": max(0.9 * fat * (1.0 + draw.normal("fat_side", 0.0, 0.15)), 4.0),

@@ -8,6 +8,7 @@ from sonogym.anatomy.patients.canvas import ROOM, Canvas
 from sonogym.anatomy.patients.kidneys import paint_kidneys
 from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.patients.sdf import Number, Point, ball, chain, grown
+from sonogym.anatomy.patients.soft_tissue import Trunk
 from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.tissues import Tissue
 
@@ -31,7 +32,7 @@ class Frame:
         return np.array([self(*point) for point in points])
 
 
-def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
+def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine, trunk: Trunk) -> dict[str, np.ndarray]:
     """Kidneys, liver, gall bladder, spleen, stomach, pancreas; their landmarks [mm]."""
     marks = paint_kidneys(canvas, params, spine)
     at, s = Frame(params, spine), params.size
@@ -39,13 +40,13 @@ def paint_organs(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
     path = at.path((27, 38, 68), (2, 46, 78), (-38, 34, 92), (-70, 12, 106))
     canvas.stamp(chain(path, radii, u=(0, 1, 0)), Tissue.PANCREAS, ROOM)
     marks["pancreas"] = path[2]
-    marks |= _paint_liver(canvas, params, spine)
+    marks |= _paint_liver(canvas, params, spine, trunk)
     marks["spleen"] = _paint_spleen(canvas, params, spine)
-    marks["stomach"] = _paint_stomach(canvas, params, at)
+    marks["stomach"] = _paint_stomach(canvas, params, at, trunk)
     return marks
 
 
-def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[str, np.ndarray]:
+def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine, outline: Trunk) -> dict[str, np.ndarray]:
     """Three blended ellipsoids that fill what dome, wall, kidney and cava leave; veins, portal vein, gall bladder.
 
     Returns the middles of the liver and of the gall bladder, and where the hepatic veins meet [mm].
@@ -80,7 +81,7 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine) -> dict[st
         rows = chain(path, np.outer(size, [1.0, 1.0]) * params.size * params.vessel)
         canvas.stamp(grown(rows, 1.6), Tissue.CONNECTIVE, (*inside, *ROOM, Tissue.PANCREAS))
         canvas.stamp(rows, Tissue.BLOOD, (*inside, *ROOM, Tissue.PANCREAS, Tissue.CONNECTIVE))
-    gall = at(50, 74, 66)
+    gall = outline.kept(at(50, 74, 66), 12.0 * g)
     bladder = ball(gall.tolist(), (13 * g, 14 * g, 36 * g), (0.25, 0.45, -0.85), (1, 0, 0.3))
     canvas.layered(bladder, [(0.0, Tissue.CONNECTIVE), (2.0, Tissue.BILE)], (*inside, *ROOM, Tissue.CONNECTIVE))
     return {"liver": at(86, 30, 116), "gall_bladder": gall, "hepatic_veins": at(*confluence)}
@@ -97,11 +98,13 @@ def _paint_spleen(canvas: Canvas, params: PatientParams, spine: Spine) -> np.nda
     return centre
 
 
-def _paint_stomach(canvas: Canvas, params: PatientParams, at: Frame) -> np.ndarray:
+def _paint_stomach(canvas: Canvas, params: PatientParams, at: Frame, trunk: Trunk) -> np.ndarray:
     """Fundus under the left dome, body, antrum; gas where it rises to. Returns the middle of the body [mm]."""
     s = params.size
     path = at.path((-58, 34, 158), (-62, 50, 122), (-46, 74, 88), (-6, 78, 70), (26, 66, 74))
-    rows = chain(path, np.outer([30.0, 34.0, 27.0, 20.0, 13.0], [1.0, 0.85]) * s, cap=18.0)
+    wide = np.array([30.0, 34.0, 27.0, 20.0, 13.0]) * s
+    path = np.array([trunk.kept(point, 0.7 * float(r)) for point, r in zip(path, wide, strict=True)])
+    rows = chain(path, np.outer(wide, [1.0, 0.85]), cap=18.0)
     field, where = canvas.field(rows)
     canvas.fill(field, where, [(0.0, Tissue.STOMACH)], ROOM)
     y = canvas.coordinates(where)[1]

@@ -23,6 +23,8 @@ class PatientParams:
     prone: bool
     width: float  # trunk half width at L3
     depth: float  # trunk depth at L3
+    chest: float  # trunk depth at T9, in the midline
+    chest_width: float  # trunk half width at T9
     fat_back: float
     fat_side: float
     fat_front: float

@@ -44,6 +44,16 @@ class Trunk:
         reach = self.radius[k, j] - (self.fat[k, j] + SKIN + depth) / self.cosine[k, j]
         return np.stack([self.centre[k, 0] + reach * np.cos(angle), self.centre[k, 1] + reach * np.sin(angle), z], -1)
 
+    def kept(self, point: np.ndarray, room: float) -> np.ndarray:
+        """``point`` (3,) [mm], drawn towards the middle of its slice until it lies ``room`` [mm] under the wall."""
+        k = int(np.clip(np.rint((point[2] - self.z[0]) / (self.z[1] - self.z[0])), 0, len(self.z) - 1))
+        offset = point[:2] - self.centre[k]
+        around = np.arctan2(offset[1:], offset[:1])
+        j = int(np.rint(around[0] / (2.0 * np.pi) * ANGLES)) % ANGLES
+        limit = self.inside(around, point[2:], self.wall[k, j] + room)[0, :2] - self.centre[k]
+        share = min(float(np.linalg.norm(limit)) / max(float(np.linalg.norm(offset)), 1e-6), 1.0)
+        return np.append(self.centre[k] + share * offset, point[2])
+
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest (x, y) [mm] of the skin."""
         angle = 2.0 * np.pi * np.arange(ANGLES) / ANGLES
@@ -64,17 +74,30 @@ def _skin_behind(params: PatientParams, spine: Spine, z: np.ndarray) -> np.ndarr
     return np.minimum(smooth, behind + 2.0) - 6.5 * params.size - fat
 
 
+def _skin_in_front(params: PatientParams, spine: Spine, z: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """Midline skin in front: the drawn depths at L3 and, over the breastbone, at T9; the belly between, as it lies."""
+    middle, chest = (int(np.argmin(np.abs(z - height))) for height in (0.0, float(spine.at("T9")[2])))
+    navel, breast = behind[middle] + params.depth, behind[chest] + params.chest
+    low = 0.05 * params.depth * np.clip(-z / (150.0 * params.size), 0.0, 1.0)
+    return navel - low + (breast - navel) * _smooth(z / float(spine.at("T10")[2]))
+
+
+def _smooth(share: np.ndarray) -> np.ndarray:
+    """0 up to 0, 1 from 1 on, level at both."""
+    part = np.clip(share, 0.0, 1.0)
+    return part**2 * (3.0 - 2.0 * part)
+
+
 def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
     """Outline from the spine outwards: superellipse exponent 2.7 behind, 2.15 in front, a furrow over the spine."""
     behind = _skin_behind(params, spine, z)
     up = z / (150.0 * params.size)
-    front = behind[np.argmin(np.abs(z))] + params.depth * (
-        1.0 - 0.10 * np.clip(up, 0, 1.4) ** 2 - 0.05 * np.clip(-up, 0, 1)
-    )
+    front = _skin_in_front(params, spine, z, behind)
     blend = np.clip(-z / (110.0 * params.size), 0.0, 1.3)
-    half = params.width * (1.0 + (params.hip - 1.0) * blend**1.5 - 0.03 * np.clip(up, 0, 1.4))
+    half = params.width * (1.0 + (params.hip - 1.0) * blend**1.5)
+    half = half + (params.chest_width - half) * _smooth(z / float(spine.at("T10")[2]))
     pelvis = 128.0 * params.size * params.pelvis_width + 16.0 + params.fat_side  # the iliac spines stay under the fat
-    half = half + np.clip(blend, 0.0, 1.0) * np.maximum(pelvis - half, 0.0)
+    half = half + _smooth(blend) * np.maximum(pelvis - half, 0.0)
     x = ndimage.gaussian_filter1d(0.6 * spine.body_at(z)[:, 0] - params.spine_offset[0], 30.0 / (z[1] - z[0]))
     y = behind + 0.45 * (front - behind)
     angle = 2.0 * np.pi * np.arange(ANGLES)[None] / ANGLES
@@ -94,7 +117,7 @@ def build_trunk(params: PatientParams, spine: Spine, z: np.ndarray) -> Trunk:
     lower = 1.0 + 0.25 * blend[:, None]
     fat = (
         params.fat_back * np.interp(z / params.size, [-75, 0, 73, 150], [1.2, 1.0, 0.75, 0.7])[:, None] * rear_share
-        + params.fat_side * side
+        + params.fat_side * (1.0 - 0.4 * np.clip(up, 0.0, 1.0)[:, None]) * side  # thinner over the ribs
         + params.fat_front * fore_share
     ) * lower
     place, depth = np.array(_WALL_AT).T

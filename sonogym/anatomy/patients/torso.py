@@ -61,7 +61,7 @@ def paint(params: PatientParams, spacing: float) -> tuple[Canvas, Trunk, dict[st
     marks |= thorax.paint_lungs(canvas, params, spine)
     marks |= mediastinum.paint_mediastinum(canvas, params, spine, trunk)
     marks |= vessels.paint_vessels(canvas, params, spine)
-    marks |= organs.paint_organs(canvas, params, spine)
+    marks |= organs.paint_organs(canvas, params, spine, trunk)
     truths = findings.paint_soft_findings(canvas, params, spine)
     bowel.paint_bowel(canvas, params, spine, trunk)
     column.paint_discs(canvas, spine)

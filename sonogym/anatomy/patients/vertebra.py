@@ -27,7 +27,7 @@ _TABLE = {
     "L2": (46.0, 50.0, 33.0, 27.0, 27.5, 23.0, 17.0, 9.0, 15.0, 80.0, -10.0, 7.0),
     "L3": (49.0, 52.0, 34.5, 28.0, 27.5, 24.0, 17.0, 10.0, 15.0, 93.0, -10.0, 7.0),
     "L4": (51.0, 53.0, 36.0, 29.0, 27.0, 25.0, 17.0, 13.0, 15.0, 90.0, -8.0, 6.0),
-    "L5": (53.0, 53.0, 36.0, 29.5, 25.0, 28.0, 16.0, 16.0, 13.0, 95.0, 1.0, 2.0),
+    "L5": (53.0, 53.0, 36.0, 29.5, 25.0, 28.0, 15.0, 16.0, 13.0, 95.0, 1.0, 2.0),
 }
 _WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeletons; T8 continues)
     "T8": (4.8, 3.0), "T9": (4.8, 2.8), "T10": (3.8, 3.0), "T11": (5.4, 4.6), "T12": (4.9, 3.5), "L1": (4.1, 3.0),
@@ -36,9 +36,9 @@ _WEDGE = {  # of the body, front lower: men, women (Masharawi 2010, 240 skeleton
 # length behind the canal centre, height at the tip (Masharawi 2010: ratio to the body), tip z, half-lamina angle,
 # lamina height, swelling of the tip
 _SPINOUS = {
-    "T8": (45.0, 9.5, -23.0, 28.0, 19.5, 0.0), "T9": (44.0, 10.0, -22.0, 28.0, 20.0, 0.0),
-    "T10": (42.0, 11.0, -20.0, 28.0, 20.5, 0.0), "T11": (39.0, 12.5, -14.0, 28.0, 21.0, 0.5),
-    "T12": (38.0, 16.7, -9.0, 28.0, 21.5, 1.0), "L1": (40.0, 22.0, -7.5, 28.0, 21.5, 3.0),
+    "T8": (33.0, 9.5, -25.0, 28.0, 19.5, 0.0), "T9": (34.0, 10.0, -24.0, 28.0, 20.0, 0.0),
+    "T10": (35.0, 11.0, -21.0, 28.0, 20.5, 0.0), "T11": (36.0, 12.5, -16.0, 28.0, 21.0, 0.5),
+    "T12": (37.0, 16.7, -11.0, 28.0, 21.5, 1.0), "L1": (40.0, 22.0, -7.5, 28.0, 21.5, 3.0),
     "L2": (43.0, 23.5, -8.0, 28.0, 22.0, 3.0), "L3": (44.0, 23.4, -8.5, 28.0, 23.5, 3.0),
     "L4": (42.0, 19.5, -7.5, 32.0, 23.0, 1.0), "L5": (37.0, 15.0, -7.0, 36.0, 21.5, 0.0),
 }  # fmt: skip
@@ -200,7 +200,8 @@ def _spinous(s: LevelShape) -> np.ndarray:
     z, tip = 0.5 * s.height - 9.0 - 0.5 * s.lamina_height, spinous_tip(s)
     root, half = min(0.5 * s.lamina_height - 2.0, 0.5 * s.spinous_height), 0.5 * s.spinous_height
     thick = 3.2 * s.spinous_width
-    plate = sweep((0, ap + 1.0, z), (0, tip[1] + 5.0, tip[2]), (5.0, thick, root, half), p=3.0, k=3.5)
+    hind = half + 0.6 * s.swelling  # a hatchet: higher the farther back (Sobottke 2010: the space narrows backwards)
+    plate = sweep((0, ap + 1.0, z), (0, tip[1] + 5.0, tip[2]), (5.0, thick, root, hind), p=3.0, k=3.5)
     reach = max(half - 4.5 + s.swelling, 1.0)
     bar = sweep(
         (0, tip[1] + 4.2, tip[2] + reach),
