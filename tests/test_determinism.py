@@ -88,7 +88,7 @@ def params(varied, variants, envs=ENVS):
         "breathing": draw(0.2, 1.5),
         "venous_pressure": draw(5.0, 50.0),
         "gel": draw(5e-4, 4e-3),
-        "stiffness": draw(0.5, 2.0),
+        "stiffness": draw(4.0, 16.0),
         "scatterers": draw(0.2, 6.0),
     }
     return dataclasses.replace(random_params(envs), **{name: drawn[name] for name in varied})

@@ -1,0 +1,105 @@
+"""What procedural patients cost: `python benchmarks/population_speed.py` writes benchmarks/population_speed.json.
+
+Seconds and megabytes a patient, two processes against one, and one vector environment over many different patients.
+It fills a cache of its own (--cache), so that a second run measures a warm start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+OUT = Path(__file__).parent / "population_speed.json"
+
+
+def one_patient(spacing: float, seeds: range) -> dict[str, float]:
+    """CPU seconds to make a patient (median, worst) once compiled, and its file."""
+    from sonogym.anatomy.cache import cache_folder
+    from sonogym.anatomy.patients import load_procedural, make_procedural
+
+    make_procedural(seeds[0], spacing)
+    seconds = []
+    for seed in seeds:
+        start = time.process_time()
+        make_procedural(seed, spacing)
+        seconds.append(time.process_time() - start)
+    load_procedural(seeds[0], spacing, "one")
+    size = max(path.stat().st_size for path in (cache_folder() / "patients").glob(f"*{round(1e6 * spacing)}um*"))
+    return {"seconds": statistics.median(seconds), "worst": max(seconds), "megabytes": size / 1e6}
+
+
+def two_processes(spacing: float, count: int) -> float:
+    """Wall time of one process over that of two, each kind twice in turn, other patients every time."""
+    from sonogym.ultrasound.bake import bake_missing
+
+    wall: dict[int, float] = {1: 0.0, 2: 0.0}
+    for turn, workers in enumerate((1, 2, 2, 1)):
+        names = [f"procedural:val/{turn * count + i}" for i in range(count)]
+        start = time.monotonic()
+        bake_missing(names, spacing, workers)
+        wall[workers] += time.monotonic() - start
+    return wall[1] / wall[2]
+
+
+def many_in_one(spacing: float, count: int) -> dict[str, float]:
+    """One navigation environment over ``count`` patients: seconds from a warm cache, megabytes, a step."""
+    import gymnasium
+
+    import sonogym  # noqa: F401 (registers the environments)
+    from sonogym.ultrasound.bake import bake_missing
+
+    bake_missing([f"procedural:train/{i}" for i in range(count)], spacing, os.cpu_count() or 1)
+    before, start = _resident(), time.monotonic()
+    env = gymnasium.make_vec(
+        "sonogym/Navigation-v0", num_envs=count, vectorization_mode="vector_entry_point",
+        patient_count=count, pitch=spacing,
+    )  # fmt: skip
+    env.reset(seed=0)
+    built = time.monotonic() - start
+    renderer = env.unwrapped.task.simulator.renderer
+    held = sum(stack.flat.nbytes for stack in (renderer.voxels, renderer.skin, renderer.bone))
+    actions = torch.zeros(env.action_space.shape)
+    start = time.process_time()
+    env.step(actions.numpy())
+    return {
+        "patients": count, "seconds": built, "step": time.process_time() - start,
+        "held_megabytes": held / 1e6 / count, "resident_megabytes": (_resident() - before) / 1e6 / count,
+    }  # fmt: skip
+
+
+def _resident() -> float:
+    """Bytes of this process in memory."""
+    return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spacing", type=float, default=1.5, help="mm")
+    parser.add_argument("--patients", type=int, default=64)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "sonogym-population-cache")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ["SONOGYM_CACHE"] = str(options.cache)
+    spacing = 1e-3 * options.spacing
+    content: dict[str, Any] = {
+        "command": f"python benchmarks/population_speed.py --spacing {options.spacing:g} --patients {options.patients}",
+        "one": one_patient(spacing, range(200, 206)),
+        "load": os.getloadavg()[0],
+        "two_processes": two_processes(spacing, 2),
+        "many": many_in_one(spacing, options.patients),
+    }
+    OUT.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    main()
