@@ -31,7 +31,7 @@ MADE = 6  # procedural patients beyond those the atlas is made of
 GRID = [
     LevelWeights(lung=lung, rhythm=rhythm, usual=usual, size=size, certainty=certainty)
     for lung, rhythm, usual, size, certainty in itertools.product(
-        (0.1, 0.25, 0.5), (0.4, 0.8, 1.2), (0.5, 1.0), (0.0, 0.5, 1.0), (0.5, 1.0, 2.0)
+        (0.1, 0.25, 0.5), (0.4, 0.8, 1.2, 1.6), (0.5, 1.0), (0.0, 0.5, 1.0, 2.0), (0.5, 1.0, 2.0)
     )
 ]
 

@@ -84,7 +84,7 @@ def test_every_plane_of_the_issue_is_defined():
     for spec in plane_specs().values():
         assert spec.shows
         assert spec.notes
-        assert len(spec.approaches) == len(spec.turns) * len(spec.shifts)
+        assert len(spec.approaches) == len(spec.turns) * len(spec.shifts) * len(spec.slides)
 
 
 def test_sides_mirror_one_another():
