@@ -143,10 +143,16 @@ def main() -> None:
     command = f"python benchmarks/population.py {limits} --real {' '.join(scans)}"
     content = {
         "command": command, "version": VERSION, "spacing_mm": options.spacing, "drawn": drawn(),
-        "patients": patients, "hu": hu, "real": scans,
+        "patients": patients, "hu": hu, "real": scans, "cost": _cost(),
     }  # fmt: skip
     (ROOT / "benchmarks" / "population.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
     write_report(content)
+
+
+def _cost() -> Any:
+    """What benchmarks/population_speed.py left, or None."""
+    path = ROOT / "benchmarks" / "population_speed.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_report(content: dict[str, Any]) -> None:

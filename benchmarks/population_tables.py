@@ -119,6 +119,7 @@ def page(content: dict[str, Any]) -> str:
         "\n## Hounsfield units\n",
         _HU_INTRODUCTION,
         hounsfield_part(content),
+        _cost(content.get("cost")),
         "\n## What is off, and why\n",
         _REMARKS,
     ]
@@ -172,6 +173,24 @@ def _measured(content: dict[str, Any]) -> str:
         ]
         lines.append(f"| {row.title} | " + " | ".join(cells) + f" | {row.source} |")
     return "\n".join(lines)
+
+
+def _cost(cost: dict[str, Any] | None) -> str:
+    """What benchmarks/population_speed.py measured, if it has been run."""
+    if cost is None:
+        return ""
+    one, many = cost["one"], cost["many"]
+    return "\n".join([
+        "\n## What a patient costs\n",
+        f"`{cost['command']}` (CPU seconds of one thread; load of the two shared cores {cost['load']:.1f}).\n",
+        "| | |", "|---|---|",
+        f"| a patient made | {one['seconds']:.1f} s, worst {one['worst']:.1f} s |",
+        f"| its file | {one['megabytes']:.0f} MB |",
+        f"| two processes against one, the wall time of as many others | {cost['two_processes']:.2f} times as fast |",
+        f"| one environment over {many['patients']} patients | {many['seconds']:.0f} s from a warm cache |",
+        f"| held for the renderer | {many['held_megabytes']:.0f} MB a patient |",
+        f"| memory of the process | {many['resident_megabytes']:.0f} MB a patient |",
+    ])  # fmt: skip
 
 
 _REMARKS = """\
