@@ -71,7 +71,7 @@ def test_a_vertebra_that_sequences_with_other_steps_place_elsewhere_is_less_sure
     """End-plates every 30 mm, nothing else to go by: below, all step lengths agree; above, they have drifted apart."""
     points = np.column_stack([np.zeros(200), np.zeros(200), STEP * np.arange(200)])
     spine = Spine(points=points, forward=np.tile([0.0, 1.0, 0.0], (200, 1)), right=np.tile([1.0, 0.0, 0.0], (200, 1)))
-    fit = np.zeros((len(LEVELS), 200))
+    fit = np.full((len(LEVELS), 200), 0.1)
     fit[0, 5:8] = 20.0  # the sacrum is plain to see
     evidence = Evidence(bone=fit, lung=0.0 * fit, unknown=np.zeros(len(LEVELS), bool), plates=np.ones(200))
     levels = place_levels(spine, evidence, LevelWeights(certainty=0.1))
