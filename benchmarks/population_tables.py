@@ -179,18 +179,24 @@ def _cost(cost: dict[str, Any] | None) -> str:
     """What benchmarks/population_speed.py measured, if it has been run."""
     if cost is None:
         return ""
-    one, many = cost["one"], cost["many"]
-    return "\n".join([
+    lines = [
         "\n## What a patient costs\n",
-        f"`{cost['command']}` (CPU seconds of one thread; load of the two shared cores {cost['load']:.1f}).\n",
+        f"`{cost['command']}`: CPU seconds of one thread, on two cores shared with other work (load 10-12).\n",
         "| | |", "|---|---|",
-        f"| a patient made | {one['seconds']:.1f} s, worst {one['worst']:.1f} s |",
-        f"| its file | {one['megabytes']:.0f} MB |",
-        f"| two processes against one, the wall time of as many others | {cost['two_processes']:.2f} times as fast |",
-        f"| one environment over {many['patients']} patients | {many['seconds']:.0f} s from a warm cache |",
-        f"| held for the renderer | {many['held_megabytes']:.0f} MB a patient |",
-        f"| memory of the process | {many['resident_megabytes']:.0f} MB a patient |",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    if "one" in cost:
+        one = cost["one"]
+        lines.append(f"| a patient made | {one['seconds']:.1f} s, worst of six {one['worst']:.1f} s |")
+        lines.append(f"| its file | {one['megabytes']:.0f} MB |")
+    if "processes" in cost:
+        two = cost["processes"]
+        lines.append(f"| two processes against one | {two['wall']:.2f} times as fast, CPU {1 / two['cpu']:.2f} times |")
+    for many in (cost[name] for name in ("many", "fine") if name in cost):
+        where = f"one environment over {many['patients']} patients at {many['pitch_mm']:g} mm"
+        held = f"{many['held_megabytes']:.0f} MB a patient held for the renderer"
+        held += f", {many['resident_megabytes']:.0f} MB of memory"
+        lines.append(f"| {where} | {many['seconds']:.0f} s from a warm cache; {held} |")
+    return "\n".join(lines)
 
 
 _REMARKS = """\
