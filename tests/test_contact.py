@@ -194,6 +194,29 @@ def test_batch_is_the_loop():
             assert torch.allclose(value[0], getattr(together, name)[at], rtol=1e-5, atol=1e-7), name
 
 
+@pytest.mark.parametrize("probe", ["C5-2v", "flat75"])
+def test_compiled_reading_is_the_one_in_torch(probe):
+    generator = torch.Generator().manual_seed(4)
+    spread = torch.tensor([5e-3, 5e-3, 8e-3, 0.1, 0.1, 0.5])
+    pose = phantom_pose(press=0.004).unsqueeze(0) @ Pose.exp(torch.randn(24, 6, generator=generator) * spread)
+    index, contact = torch.arange(24) % 2, Contact(SKIN, BONES, load_probe(probe))
+    drawn = torch.rand(4, 24, generator=generator)
+    factors = ContactFactors(
+        stiffness=0.5 + drawn[0], friction=drawn[1], loss=0.5 * drawn[2], gel=1e-3 + 2e-3 * drawn[3]
+    )
+    for velocity in (None, 0.02 * torch.randn(24, 3, generator=generator)):
+        for given in (factors, ContactFactors()):
+            fused, defined = (
+                contact.read(pose, index, velocity, given),
+                contact.read_reference(pose, index, velocity, given),
+            )
+            assert (fused.force > 0.1).any()
+            assert (fused.force < 0.01).any()
+            for name, value in vars(defined).items():
+                bound = 2e-4 * value.abs().max().item() + 1e-7
+                assert torch.allclose(getattr(fused, name), value, rtol=2e-3, atol=bound), name
+
+
 def test_impossible_factors_and_probes_are_refused():
     with pytest.raises(InvalidInputError, match="stiffness of the contact must be"):
         ContactFactors(stiffness=torch.tensor([0.0]))

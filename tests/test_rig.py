@@ -14,8 +14,10 @@ from rig_fixtures import BODY, bony_renderer, make, with_limits
 from sonogym.envs.navigation import Navigation, navigation_config
 from sonogym.errors import InvalidInputError, UnknownNameError
 from sonogym.robot.admittance import StopReason
+from sonogym.sim.force_control import Felt, regulate, regulate_reference
 from sonogym.sim.limits import load_limits
 from sonogym.sim.randomization import Randomization
+from sonogym.sim.rig import force_control
 from sonogym.sim.state import SAFETY_TERMS
 
 COSTS = [f"cost/{name}" for name in SAFETY_TERMS[1:]]
@@ -83,6 +85,30 @@ def test_v22_a_new_set_point_is_reached_without_much_overshoot(bone_depth):
     force = np.array([info["force"] for info in run(env, [0, 0, 0], 60)])
     assert force.max() <= 1.2 * 8.0
     assert np.abs(force[40:] - 8.0).max() <= 0.5
+
+
+def test_compiled_force_control_is_the_one_in_torch():
+    """Over 40 steps with breath, noise, a set-point out of reach of some, a lost sensor and stops."""
+    envs, generator = 32, torch.Generator().manual_seed(1)
+    law = force_control(0.1, 0.05, 12.0)
+
+    def drawn(low, high, *shape):
+        return low + (high - low) * torch.rand(envs, *shape, generator=generator)
+
+    tissue = Felt(force=drawn(0.0, 9.0), scale=drawn(0.0, 1.0), depth=drawn(3e-3, 1e-2), loss=drawn(0.0, 0.3))
+    fused = defined = law.start(drawn(2.0, 11.0), tissue.force, drawn(0.0, 0.05))
+    for step in range(40):
+        error = 0.3 * torch.randn(envs, 5, generator=generator)
+        error[3, 2:] = math.nan if step == 2 else 0.1
+        rise = None if step < 10 else drawn(-0.02, 0.02)
+        fused = regulate(law, fused, tissue, rise, error)
+        defined = regulate_reference(law, defined, tissue, rise, error)
+        assert torch.equal(fused.stop, defined.stop)
+        for name in ("travel", "speed", "readings", "surplus"):
+            ours, theirs = getattr(fused, name), getattr(defined, name)
+            assert torch.allclose(ours, theirs, rtol=2e-3, atol=2e-4, equal_nan=True), (step, name)
+        tissue = dataclasses.replace(tissue, force=tissue.at(defined.travel * 0.1, defined.speed).clamp_max(20.0))
+    assert {int(reason) for reason in fused.stop.unique()} >= {0, StopReason.SENSOR, StopReason.FORCE}
 
 
 def test_force_sensor_is_off_by_its_bias_and_noise():

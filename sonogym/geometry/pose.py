@@ -65,8 +65,8 @@ class Pose:
 
     def __matmul__(self, other: Pose) -> Pose:
         """``a_from_b @ b_from_c`` is ``a_from_c``."""
-        quaternion = so3.multiply(*torch.broadcast_tensors(self.quaternion, other.quaternion))
-        quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
+        quaternion = so3.multiply(self.quaternion, other.quaternion)
+        quaternion = quaternion / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
         return Pose(quaternion, self.apply(other.translation))
 
     def inverse(self) -> Pose:
@@ -76,6 +76,8 @@ class Pose:
 
     def apply(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*out 3"]:
         """Points [m] mapped from source to target; the batch broadcasts against the points."""
+        if self.quaternion.shape[:-1] == points.shape[:-1]:
+            return so3.rotate(self.quaternion, points) + self.translation
         batch = torch.broadcast_shapes(self.quaternion.shape[:-1], points.shape[:-1])
         return so3.rotate(self.quaternion.expand(*batch, 4), points.expand(*batch, 3)) + self.translation
 

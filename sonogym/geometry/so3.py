@@ -49,7 +49,7 @@ def log(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
     """Rotation vector [rad] of length <= pi."""
     quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     vector = quaternion[..., 1:]
-    sine = vector.norm(dim=-1, keepdim=True)
+    sine = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
     angle = 2.0 * torch.atan2(sine, quaternion[..., :1])
     return torch.where(sine < 1e-6, 2.0 * torch.ones_like(sine), angle / sine.clamp_min(1e-12)) * vector
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from sonogym.errors import InvalidInputError, require_between
 
 _ROUNDING = 1e-6  # s: of a float32 latency
-_TOUCHING = 0.2  # N: below this reading the probe may hang in the air, where errors do not add up
-_NEAR = 1.0  # N: nor do those of a probe still on its way to the set-point, which would overshoot (design)
+TOUCHING = 0.2  # N: below this reading the probe may hang in the air, where errors do not add up
+NEAR = 1.0  # N: nor do those of a probe still on its way to the set-point, which would overshoot (design)
 
 
 class StopReason(IntEnum):
@@ -142,7 +142,7 @@ class Admittance:
         if self.approach is not None:
             speed = speed.clamp(-self.approach, self.approach)
         if self.reset_time is not None:
-            adds = (known > _TOUCHING) & (error.abs() < _NEAR)
+            adds = (known > TOUCHING) & (error.abs() < NEAR)
             surplus = torch.where(adds, surplus + self.period * error, surplus)
         travel = state.travel + self.period * speed
         stop = torch.where(state.stop == StopReason.NONE, self._reason(readings, known, speed, travel), state.stop)

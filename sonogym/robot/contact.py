@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,7 +18,8 @@ from sonogym.anatomy.bone import column_above_bone
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose, grids
-from sonogym.robot.contact_force import rate_factor
+from sonogym.robot import kernel_face
+from sonogym.robot.contact_force import LOSS, rate_factor
 from sonogym.ultrasound.contact import GAP_NONE, SOFTNESS, coupling_of
 from sonogym.ultrasound.pressure import spring_depth, spring_force
 from sonogym.ultrasound.transducer import Transducer
@@ -92,7 +94,7 @@ class Contact:
         points = origin[:, None].repeat(1, ELEVATION, 1)
         points[..., 1] = row
         ahead = points[:, ELEVATION // 2] + direction  # a metre in front of the middle row
-        self._points = torch.cat((points.reshape(-1, 3), ahead, torch.zeros(1, 3))).to(device)  # the last: the centre
+        self._points = torch.cat((points.reshape(-1, 3), torch.zeros(1, 3), ahead)).to(device)  # between: the centre
         self._place, self._direction = points[..., :2].to(device), direction.to(device)
         self._face_area = transducer.width * transducer.height
         self._area = self._face_area / (LATERAL * ELEVATION)
@@ -104,9 +106,42 @@ class Contact:
         velocity: Float[Tensor, "envs 3"] | None = None,
         factors: ContactFactors | None = None,
     ) -> ContactReading:
-        """What the face feels at each pose; ``velocity`` [m/s] of the probe in its own axes, at rest if absent."""
+        """What the face feels at each pose; ``velocity`` [m/s] of the probe in its own axes, at rest if absent.
+
+        Compiled where no gradient is asked for: :meth:`read_reference` to rounding.
+        """
         factors = factors or ContactFactors()
-        depth, column, centre = self._beneath(patient_from_probe, anatomy_index)
+        given = (patient_from_probe.quaternion, velocity, *vars(factors).values())
+        if self.skin.compiled(patient_from_probe.translation) and not any(
+            x is not None and x.requires_grad for x in given
+        ):
+            return self._fused(patient_from_probe, anatomy_index, velocity, factors)
+        return self.read_reference(patient_from_probe, anatomy_index, velocity, factors)
+
+    def _fused(
+        self, pose: Pose, index: Int[Tensor, " envs"], velocity: Tensor | None, factors: ContactFactors
+    ) -> ContactReading:
+        points = torch.empty(len(index), len(self._points), 3)
+        kernel_face.place(*map(_array, (pose.quaternion, pose.translation, self._points, points)))
+        depth, column, centre = self._beneath(points, index)
+        out = kernel_face.empty(len(index))
+        moving = np.empty((0, 3), np.float32) if velocity is None else _array(velocity)
+        kernel_face.feel(
+            _array(depth), _array(column[..., 0]), _array(centre), moving, _filled(factors, len(index)),
+            _array(self._place), _array(self._direction[:, 2]), self._area, STICKING_SPEED, out,
+        )  # fmt: skip
+        return _reading(torch.from_numpy(out))
+
+    def read_reference(
+        self,
+        patient_from_probe: Pose,
+        anatomy_index: Int[Tensor, " envs"],
+        velocity: Float[Tensor, "envs 3"] | None,
+        factors: ContactFactors,
+    ) -> ContactReading:
+        """:meth:`read`, defined."""
+        points = grids.affine(patient_from_probe.matrix()[:, None], self._points)
+        depth, column, centre = self._beneath(points, anatomy_index)
         pressed = depth.clamp_min(0.0)
         column = column + pressed  # bone below the undeformed skin
         touching = torch.sigmoid(depth / SOFTNESS)
@@ -141,13 +176,13 @@ class Contact:
         )
 
     def _beneath(
-        self, pose: Pose, index: Int[Tensor, " envs"]
+        self, points: Float[Tensor, "envs points 3"], index: Int[Tensor, " envs"]
     ) -> tuple[Float[Tensor, "envs lateral elevation"], Float[Tensor, "envs lateral 1"], Float[Tensor, " envs"]]:
         """Depth [m] of the points under the undeformed skin, tissue [m] between them and bone, depth of the centre."""
-        points = grids.affine(pose.matrix()[:, None], self._points)
-        face, ahead, centre = points.split((LATERAL * ELEVATION, LATERAL, 1), dim=1)
-        depth = -self.skin.trilinear(torch.cat((face, centre), dim=1), index)
-        middle = face.unflatten(1, (LATERAL, ELEVATION))[:, :, ELEVATION // 2]
+        count = LATERAL * ELEVATION
+        ahead = points[:, count + 1 :]
+        depth = -self.skin.trilinear(points[:, : count + 1].contiguous(), index)
+        middle = points[:, :count].unflatten(1, (LATERAL, ELEVATION))[:, :, ELEVATION // 2]
         column = column_above_bone(self.bone, index, middle, ahead - middle)
         return depth[:, :-1].unflatten(1, (LATERAL, ELEVATION)), column[..., None], depth[:, -1]
 
@@ -164,6 +199,31 @@ def _face(transducer: Transducer) -> tuple[Float[Tensor, "lateral 3"], Float[Ten
         origin[:, 0] = transducer.width * ((torch.arange(LATERAL) + 0.5) / LATERAL - 0.5)
         direction = torch.tensor([0.0, 0.0, 1.0]).expand(LATERAL, 3)
     return origin, direction
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """For compiled code, which is compiled anew for every layout."""
+    return values.contiguous().numpy()
+
+
+def _filled(factors: ContactFactors, envs: int) -> np.ndarray:
+    """Stiffness, friction, loss and gel (envs, 4), those that are None at their default."""
+    pairs = ((factors.stiffness, 1.0), (factors.friction, FRICTION), (factors.loss, LOSS), (factors.gel, GAP_NONE))
+    filled = np.empty((envs, len(pairs)))
+    for column, (value, default) in enumerate(pairs):
+        filled[:, column] = default if value is None else value.numpy()
+    return filled
+
+
+def _reading(columns: Float[Tensor, "envs columns"]) -> ContactReading:
+    """A reading from the columns of :func:`kernel_face.feel`."""
+    parts = columns.T.contiguous()
+    force, _, _, indentation, bone, stiffness, area, peak, coupled, _, _, _, _, scale, depth = parts.unbind(0)
+    return ContactReading(
+        force=force, friction=parts[1:3].T, indentation=indentation, bone_depth=bone, stiffness=stiffness,
+        contact_area=area, peak_pressure=peak, coupled=coupled, centre_of_pressure=parts[9:11].T, lift=parts[11:13].T,
+        force_scale=scale, depth_scale=depth,
+    )  # fmt: skip
 
 
 def _gap(depth: Float[Tensor, "envs points"]) -> Float[Tensor, " envs"]:

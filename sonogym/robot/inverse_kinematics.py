@@ -14,7 +14,7 @@ from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose, so3
 from sonogym.robot.arm import Arm
 from sonogym.robot.chain import Frames
-from sonogym.robot.kernel_arm import ON_LIMIT, step_arms
+from sonogym.robot.kernel_arm import ON_LIMIT, POSE, step_arms
 
 _ITERATION_REACH = 0.5  # rad: longest joint step of one iteration of the search (linearisation holds about so far)
 
@@ -78,7 +78,7 @@ def move(
     Where a joint would be too fast all joints slow down alike: the tool keeps its path and comes later.
     """
     if _compiled(arm, joint_position, twist):
-        return _fused(arm, joint_position, twist * duration, duration, config)
+        return _fused(arm, joint_position, twist * duration, duration, config)[0]
     return step_reference(arm, joint_position, twist * duration, duration, config)
 
 
@@ -90,10 +90,22 @@ def follow(
     config: InverseKinematics,
 ) -> Float[Tensor, "envs joints"]:
     """Postures after ``duration`` [s] on the way to a goal pose of the tool, within position and speed limits."""
+    return follow_to(arm, joint_position, base_from_goal, duration, config)[0]
+
+
+def follow_to(
+    arm: Arm,
+    joint_position: Float[Tensor, "envs joints"],
+    base_from_goal: Pose,
+    duration: float,
+    config: InverseKinematics,
+) -> tuple[Float[Tensor, "envs joints"], Pose]:
+    """:func:`follow`, and the pose of the tool there."""
     if _compiled(arm, joint_position, base_from_goal.translation):
         wanted = torch.cat((base_from_goal.quaternion, base_from_goal.translation), dim=-1)
         return _fused(arm, joint_position, wanted, duration, config)
-    return step_reference(arm, joint_position, base_from_goal, duration, config)
+    after = step_reference(arm, joint_position, base_from_goal, duration, config)
+    return after, arm.base_from_tool(after)
 
 
 def solve(
@@ -164,12 +176,12 @@ def _compiled(arm: Arm, *inputs: Tensor) -> bool:
 
 def _fused(
     arm: Arm, q: Tensor, wanted: Tensor, duration: float, config: InverseKinematics
-) -> Float[Tensor, "envs joints"]:
+) -> tuple[Float[Tensor, "envs joints"], Pose]:
     """The compiled step, in double precision whatever comes in: one compilation, and no accuracy lost."""
     chain = arm.chain
     tip = torch.cat((chain.tip_rotation, chain.tip_offset[:, None]), dim=1)
     limits = torch.stack((chain.lower, chain.upper, chain.speed))
-    out = torch.empty(q.shape, dtype=torch.float64)
+    out, reached = torch.empty(q.shape, dtype=torch.float64), torch.empty(len(q), POSE, dtype=torch.float64)
     step_arms(
         (_array(chain.motion), _array(chain.axis), np.array(chain.turns), _array(tip)),
         _array(limits),
@@ -179,8 +191,10 @@ def _fused(
         _array(q),
         _array(wanted),
         out.numpy(),
+        reached.numpy(),
     )
-    return out.to(q.dtype)
+    reached = reached.to(q.dtype)
+    return out.to(q.dtype), Pose(reached[:, :4], reached[:, 4:])
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -16,8 +16,8 @@ POSE = 7  # numbers of a wanted pose: w x y z and the origin
 
 
 @njit(cache=True, error_model="numpy")
-def step_arms(model, limits, home, settings, duration, joint_position, wanted, out):
-    """Fill ``out`` (envs, joints) with the postures after ``duration`` [s].
+def step_arms(model, limits, home, settings, duration, joint_position, wanted, out, reached):
+    """Fill ``out`` (envs, joints) with the postures after ``duration`` [s], ``reached`` (envs, 7) with the poses there.
 
     ``model`` is (motion, axis, turns, tip) as in :class:`~sonogym.robot.chain.Chain`, the tip as [R | p]; ``limits``
     (3, joints) are lower, upper and speed; ``settings`` rotation_length, damping, posture_gain, posture_share.
@@ -41,6 +41,10 @@ def step_arms(model, limits, home, settings, duration, joint_position, wanted, o
         _leave_out_blocked(q, limits, jacobian, error, pull)
         _least_squares(jacobian, error, pull, settings[1], normal, left, step)
         _bounded(q, step, limits, duration, out[env])
+        _forward(motion, axis, tip, out[env], frame, work, local, origins, axes)
+        reached[env, 0], reached[env, 1], reached[env, 2], reached[env, 3] = _quaternion(frame)
+        for row in range(3):
+            reached[env, 4 + row] = frame[row, 3]
 
 
 @njit(cache=True, error_model="numpy")

@@ -14,7 +14,7 @@ from torch import Tensor
 from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose
 from sonogym.robot.arm import Arm
-from sonogym.robot.inverse_kinematics import InverseKinematics, follow, pose_error, solve
+from sonogym.robot.inverse_kinematics import InverseKinematics, follow_to, pose_error, solve
 
 _AT_SPEED_LIMIT = 0.999  # share of a joint's speed from which it counts as spent
 
@@ -141,9 +141,8 @@ class KinematicArm:
         self, state: RobotState, base_from_probe: Pose, period: float, wrench: Float[Tensor, "envs 6"] | None = None
     ) -> RobotState:
         """The state ``period`` [s] later; a load on the probe does not move it."""
-        q = follow(self.arm, state.joint_position, base_from_probe, period, self.ik)
+        q, reached = follow_to(self.arm, state.joint_position, base_from_probe, period, self.ik)
         velocity = (q - state.joint_position) / period
-        reached = self.arm.base_from_tool(q)
         blocked = self.misses(reached, base_from_probe)
         spent = (velocity.abs() >= _AT_SPEED_LIMIT * self.arm.chain.speed).any(-1)
         return RobotState(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.robot import kernel_control
 from sonogym.robot.admittance import Admittance, AdmittanceState
 from sonogym.robot.contact import ContactReading
 from sonogym.robot.contact_force import DAMPING, LOSS, LOSS_SPEED, rate_factor
@@ -79,11 +82,52 @@ def regulate(
 ) -> AdmittanceState:
     """The controller's state after as many of its periods as ``error`` [N] has samples, which the sensor adds.
 
+    Compiled where no gradient is asked for and the controller is that of scans: :func:`regulate_reference` to rounding.
+    """
+    quick = None not in (admittance.bandwidth, admittance.reset_time, admittance.approach)
+    given = (tissue.force, tissue.scale, tissue.depth, tissue.loss, rise, error, *vars(state).values())
+    if not quick or any(x is not None and (x.requires_grad or x.device.type != "cpu") for x in given):
+        return regulate_reference(admittance, state, tissue, rise, error)
+    return _fused(admittance, state, tissue, rise, error)
+
+
+def _fused(
+    admittance: Admittance, state: AdmittanceState, tissue: Felt, rise: Tensor | None, error: Tensor
+) -> AdmittanceState:
+    law = admittance
+    known = np.empty((len(error), 5))
+    columns = (tissue.force, tissue.scale, tissue.depth, LOSS if tissue.loss is None else tissue.loss, _scale(tissue))
+    for column, value in enumerate(columns):
+        known[:, column] = value
+    moved = {name: getattr(state, name).clone() for name in ("travel", "speed", "readings", "surplus", "stop")}
+    kernel_control.regulate(
+        (law.period, law.bandwidth, law.mass / law.damping, law.reset_time, law.approach, law.force_limit,
+         law.speed_limit, law.travel_limit, RESISTANCE),
+        known,
+        np.zeros(len(error)) if rise is None else rise.double().numpy(),
+        *(value.contiguous().numpy() for value in (error, state.set_point, state.latency, *moved.values())),
+    )  # fmt: skip
+    return dataclasses.replace(state, **moved)
+
+
+def _scale(tissue: Felt) -> Float[Tensor, " envs"]:
+    """F0 that the controller expects."""
+    return torch.where(tissue.scale < _TOUCHED, _EXPECTED[0], tissue.scale)
+
+
+def regulate_reference(
+    admittance: Admittance,
+    state: AdmittanceState,
+    tissue: Felt,
+    rise: Float[Tensor, " envs"] | None,
+    error: Float[Tensor, "envs samples"],
+) -> AdmittanceState:
+    """:func:`regulate`, defined.
+
     ``rise`` [m/s] is how fast the skin comes up against the face meanwhile. The controller takes the tissue's stiffness
     for (F + F0) / d0 and its resistance for F / 33 mm/s: F0 and d0 are known to it from the patient's scan (design).
     """
-    begin = state.travel
-    scale = torch.where(tissue.scale < _TOUCHED, _EXPECTED[0], tissue.scale)
+    begin, scale = state.travel, _scale(tissue)
     for sample in range(error.shape[1]):
         deeper, speed = state.travel - begin, state.speed
         if rise is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -51,7 +52,12 @@ class Stand:
 
     def to_patient(self, pose: Pose, anatomy_index: Int[Tensor, " envs"]) -> Pose:
         """Poses seen from the base in the patients."""
-        return self.base_from_patient[anatomy_index].inverse() @ pose
+        return self.patient_from_base[anatomy_index] @ pose
+
+    @functools.cached_property
+    def patient_from_base(self) -> Pose:
+        """The other way round."""
+        return self.base_from_patient.inverse()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +169,8 @@ class Rig:
         control, step = before.params.control, before.step_count
         if control is None:
             return torch.zeros(len(step), samples)
+        if not bool(control.noise.any()):
+            return control.bias[:, None].expand(-1, samples)
         streams = Streams(_SENSOR, before.params.image.noise_seed, torch.zeros_like(step), step)
         return control.bias[:, None] + control.noise[:, None] * streams.normal("force", 0.0, 1.0, samples)
 

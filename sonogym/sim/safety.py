@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -28,12 +29,16 @@ class Safety:
     limits: Limits
     chain: Chain | None = None
 
+    @functools.cached_property
+    def _scale(self) -> Float[Tensor, " regions"]:
+        return torch.tensor(self.limits.regions)
+
     def judge(self, before: SafetyState, after: SimState, period: float, speed: Float[Tensor, " envs"]) -> SafetyState:
         """The state after a step of ``period`` [s] at ``speed`` [m/s] that led to ``after``. A stop stays."""
         touch, robot, held_back = after.touch, after.robot, after.held_back
         limits, never = self.limits, torch.zeros_like(held_back)
         region = before.region if touch is None else region_of(-axis_of(after.patient_from_probe), touch.bone_depth)
-        scale = torch.tensor(limits.regions)[region]
+        scale = self._scale[region]
         force, pressure = (speed * 0.0,) * 2 if touch is None else (touch.force / scale, touch.peak_pressure / scale)
         lost = never if touch is None else (touch.coupled < limits.contact_coupled) & (speed > limits.contact_speed)
         blocked = never if robot is None else robot.blocked
@@ -54,7 +59,7 @@ class Safety:
             (StopReason.SPEED, speed > limits.speed_stop),
             (StopReason.PRESSURE, pressure > limits.pressure_stop),
             (StopReason.FORCE, force > limits.force_stop),
-            *zip(_LASTING, (lasting > self._patience()).unbind(-1), strict=True),
+            *zip(_LASTING, (lasting > self._patience).unbind(-1), strict=True),
         )
         stop = before.stop
         if after.press is not None:
@@ -65,6 +70,7 @@ class Safety:
             exceeded=exceeded, over=before.over + period * exceeded, lasting=lasting, region=region, stop=stop
         )
 
+    @functools.cached_property
     def _patience(self) -> Float[Tensor, " lasting"]:
         limits = self.limits
         return torch.tensor([limits.workspace_stop, limits.reach_stop, limits.contact_stop])
