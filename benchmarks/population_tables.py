@@ -128,7 +128,7 @@ def page(content: dict[str, Any]) -> str:
 
 
 _HU_INTRODUCTION = """\
-A voxel inside each tissue's edge (cortical bone and skin: all of it), six patients at 1.5 mm, against scans at 1.5 mm.
+A voxel inside each tissue's edge (cortical bone and skin: all of it), four patients at 1.5 mm, against scans at 1.5 mm.
 *noise*: spread about the mean of 7 x 7 x 7 voxels, and its correlation with the next voxel in x and z. *overlap* (1 is
 best) and Kolmogorov-Smirnov distance (0 is best) of the histograms, medians laid on each other, for both scans have
 contrast agent in their vessels, spleen and kidneys. `s0024` has tissues by HU alone, so its bone holds vessels.
