@@ -27,7 +27,7 @@ from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.anatomy.slices import calibre, organ_sizes, slice_sizes
 
 ROOT = Path(__file__).parents[1]
-HU_PATIENTS, HU_SPACING = 10, 1.5e-3
+HU_PATIENTS, HU_SPACING = 4, 1.5e-3
 
 
 def measure(anatomy: Anatomy) -> dict[str, float]:
@@ -165,10 +165,10 @@ def _picture(content: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 11), layout="constrained")
+    figure = Figure(figsize=(15, 13), layout="constrained")
     FigureCanvasAgg(figure)
     chosen = [row for row in ROWS if row.shown]
-    axes = figure.subplots(4, 5).ravel()
+    axes = figure.subplots(5, 5).ravel()
     for ax, row in zip(axes, chosen, strict=False):
         for sex, colour in (("male", "tab:blue"), ("female", "tab:red")):
             values = [p["sizes"][row.key] for p in content["patients"] if p["sex"] == sex and row.key in p["sizes"]]

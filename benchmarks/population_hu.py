@@ -18,6 +18,7 @@ _THIN = ("CORTICAL_BONE", "SKIN")  # nothing is left of them a voxel inside thei
 EDGES = np.arange(-1050.0, 1801.0, 5.0)
 PERCENTILES = (5, 25, 50, 75, 95)
 _LEAST = 400  # voxels
+_SLAB = 12  # slices on both sides of a tissue's middle, which are enough to see its noise
 _NEAR = 7  # voxels: what varies more slowly is texture, not noise
 # means without contrast of a TotalSegmentator test CT (anatomy.md); trabecular: an eroded vertebra
 WITHOUT_CONTRAST = {
@@ -47,7 +48,8 @@ def hounsfield(anatomy: Anatomy) -> dict[str, Any]:
 
 def _noise(ct: np.ndarray, inside: np.ndarray) -> list[float]:
     """Spread of what differs from the mean of its surroundings, and its correlation with the next voxel in x and z."""
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    middle = int(np.median(np.flatnonzero(inside.any(axis=(0, 1)))))
+    box = (slice(None), slice(None), slice(max(middle - _SLAB, 0), middle + _SLAB))
     inside, values = inside[box], ct[box].astype(np.float32)
     share = ndimage.uniform_filter(inside.astype(np.float32), _NEAR)
     rest = values - ndimage.uniform_filter(np.where(inside, values, 0.0), _NEAR) / np.maximum(share, 1e-3)
