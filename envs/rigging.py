@@ -11,7 +11,8 @@ from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose
 from sonogym.robot.arm import load_arm
 from sonogym.robot.contact import Contact
-from sonogym.robot.placement import lay
+from sonogym.robot.inverse_kinematics import InverseKinematics
+from sonogym.robot.placement import lay_in_reach
 from sonogym.robot.robot import KinematicArm, Robot
 from sonogym.sim.limits import load_limits
 from sonogym.sim.probe_motion import MODES
@@ -27,15 +28,15 @@ ROBOTS = ("kinematic", "bullet")
 _LATTICE = (5, 3, 5)  # along, across and yaw: the starts at which an arm's reach is tried
 
 
-def make_rig(config: ScanConfig, renderer: Renderer, region: StartRegion) -> Rig | None:
-    """None where options ask for neither arm nor contact.
+def make_rig(config: ScanConfig, renderer: Renderer, region: StartRegion, visits: Pose | None = None) -> Rig | None:
+    """None where options ask for neither arm nor contact; ``visits`` (patients, poses) is where a task leads to.
 
     Raises :class:`InvalidInputError` where a start is out of the arm's reach, and what loading arm and limits raises.
     """
     if config.robot is None and not config.contact:
         return None
     limits, random = load_limits(config.limits), config.randomization
-    stand = None if config.robot is None else _stand(config, renderer, region)
+    stand = None if config.robot is None else _stand(config, renderer, region, visits)
     regulated = config.contact and MODES[config.action_mode].regulated
     return Rig(
         stand=stand,
@@ -48,10 +49,12 @@ def make_rig(config: ScanConfig, renderer: Renderer, region: StartRegion) -> Rig
     )
 
 
-def _stand(config: ScanConfig, renderer: Renderer, region: StartRegion) -> Stand:
+def _stand(config: ScanConfig, renderer: Renderer, region: StartRegion, visits: Pose | None) -> Stand:
     arm = load_arm(config.arm, tool="probe")
     starts = _starts(region, config.randomization.yaw)
-    placement = lay(renderer.skin, starts, arm)
+    placement = lay_in_reach(
+        renderer.skin, starts if visits is None else _joined(starts, visits), arm, InverseKinematics()
+    )
     base_from_probe = placement.base_from_patient.unsqueeze(1) @ starts
     robot: Robot
     robot = planner = KinematicArm.among(arm, _flat(base_from_probe))
@@ -86,6 +89,14 @@ def _require_reach(planner: KinematicArm, base_from_probe: Pose, renderer: Rende
             f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}): take another arm, plane or a smaller "
             "randomization.yaw"
         )
+
+
+def _joined(first: Pose, second: Pose) -> Pose:
+    """Poses (patients, poses) of both."""
+    return Pose(
+        torch.cat((first.quaternion, second.quaternion), dim=1),
+        torch.cat((first.translation, second.translation), dim=1),
+    )
 
 
 def _flat(pose: Pose) -> Pose:

@@ -125,8 +125,13 @@ class ScanTask:
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (len(axes),), np.float32)
         self.action_speeds = torch.where(turns, config.max_angular_speed, config.max_linear_speed)
 
-    def _assemble(self, region: StartRegion, privileged: int, more: Mapping[str, Term] | None = None) -> None:
-        """Simulator and observation, once the start region is known; ``privileged`` is the size of that group."""
+    def _assemble(
+        self, region: StartRegion, privileged: int, more: Mapping[str, Term] | None = None, visits: Pose | None = None
+    ) -> None:
+        """Simulator and observation, once the start region is known; ``privileged`` is the size of that group.
+
+        ``visits`` (patients, poses) are those besides the starts that an arm should hold with ease.
+        """
         config = self._options
         self.region = region
         self.simulator = Simulator(
@@ -135,7 +140,7 @@ class ScanTask:
             control_period=1.0 / config.control_rate,
             mode=config.action_mode,
             command_latency=config.randomization.command_latency[1],
-            rig=make_rig(config, self._renderer, region),
+            rig=make_rig(config, self._renderer, region, visits),
         )
         rig = self.simulator.rig
         chain = None if rig is None or rig.stand is None else rig.stand.robot.arm.chain

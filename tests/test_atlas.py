@@ -7,9 +7,17 @@ import torch
 
 from sonogym.anatomy import importing
 from sonogym.anatomy.atlas import registration, templates
-from sonogym.anatomy.atlas.canal import STEP, find_spine
+from sonogym.anatomy.atlas.canal import STEP, Spine, find_spine
 from sonogym.anatomy.atlas.estimate import Estimate
-from sonogym.anatomy.atlas.levels import Levels, find_levels, renumbered
+from sonogym.anatomy.atlas.levels import (
+    LEVELS,
+    Evidence,
+    Levels,
+    LevelWeights,
+    find_levels,
+    place_levels,
+    renumbered,
+)
 from sonogym.anatomy.atlas.registration import PITCH, Channels, along_spine, landmark_in_scan, register
 from sonogym.anatomy.atlas.scene import scene_of
 from sonogym.anatomy.atlas.templates import Template, load_templates
@@ -59,12 +67,26 @@ def test_vertebrae_of_a_held_out_patient_get_their_names(made, patient, spine):
     assert found.belief > 0.5
 
 
+def test_a_vertebra_that_sequences_with_other_steps_place_elsewhere_is_less_sure():
+    """End-plates every 30 mm, nothing else to go by: below, all step lengths agree; above, they have drifted apart."""
+    points = np.column_stack([np.zeros(200), np.zeros(200), STEP * np.arange(200)])
+    spine = Spine(points=points, forward=np.tile([0.0, 1.0, 0.0], (200, 1)), right=np.tile([1.0, 0.0, 0.0], (200, 1)))
+    fit = np.full((len(LEVELS), 200), 0.1)
+    fit[0, 5:8] = 20.0  # the sacrum is plain to see
+    evidence = Evidence(bone=fit, lung=0.0 * fit, unknown=np.zeros(len(LEVELS), bool), plates=np.ones(200))
+    levels = place_levels(spine, evidence, LevelWeights(certainty=0.1))
+    sure = [levels.held[level] for level in ("S1", "L5", "L1", "T9")]
+    assert sure[0] == pytest.approx(1.0)
+    assert sure[0] >= sure[1] > sure[2] >= sure[3]
+
+
 def test_one_known_vertebra_settles_the_numbers_of_all():
     centres = {level: np.array([0.0, 0.0, z]) for level, z in (("L3", 0.1), ("L2", 0.135), ("L1", 0.17))}
-    levels = renumbered(Levels(centres=centres, belief=0.4), {"L4": np.array([0.004, 0.0, 0.103])})
+    held = {"L3": 0.9, "L2": 0.8, "L1": 0.7}
+    levels = renumbered(Levels(centres=centres, belief=0.4, held=held), {"L4": np.array([0.004, 0.0, 0.103])})
     assert list(levels.centres) == ["L4", "L3", "L2"]
-    assert levels.belief == 1.0
-    same = Levels(centres=centres, belief=0.4)
+    assert [levels.confidence(level) for level in ("L4", "L3", "L2")] == [0.9, 0.8, 0.7]
+    same = Levels(centres=centres, belief=0.4, held=held)
     assert renumbered(same, {"L4": np.array([0.0, 0.0, 0.3])}) is same
 
 

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import anatomy_fixtures as trunk
 import numpy as np
@@ -218,6 +222,30 @@ def test_full_disk_keeps_the_patient_that_was_there(patient, out, files, monkeyp
     with pytest.raises(InvalidInputError, match="No space left"):
         import_ct(files[0], None, out, SPACING)
     assert (out / "anatomy.safetensors").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["anatomy.safetensors", "qa.png"]
+
+
+KILLED_HALF_WAY = """
+import os, signal, sys
+from pathlib import Path
+from sonogym.anatomy import importing
+importing.write_figure = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+importing.import_ct(Path(sys.argv[1]), None, Path(sys.argv[2]), 3e-3)
+"""
+
+
+def test_a_killed_import_leaves_no_patient_and_is_cleared_away_in_time(files, tmp_path, monkeypatch):
+    out = tmp_path / "x"
+    run = subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, files[0], out], check=False)
+    assert run.returncode == -signal.SIGKILL
+    left = next(out.iterdir())
+    assert (left / "anatomy.safetensors").is_file()
+    for spec in (out, tmp_path):
+        with pytest.raises(MissingFileError, match="no patient"):
+            load_patient(spec)
+    os.utime(left, (0, 0))
+    monkeypatch.setattr(importing, "write_figure", lambda _anatomy, path: path.write_bytes(b""))
+    import_ct(files[0], None, out, SPACING)
     assert sorted(path.name for path in out.iterdir()) == ["anatomy.safetensors", "qa.png"]
 
 

@@ -5,6 +5,7 @@ Mutations seen to fail: lines that go on behind the target; the face's arc bent 
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_every_plane_of_the_issue_is_defined():
     for spec in plane_specs().values():
         assert spec.shows
         assert spec.notes
-        assert len(spec.approaches) == len(spec.turns) * len(spec.shifts)
+        assert len(spec.approaches) == len(spec.turns) * len(spec.shifts) * len(spec.slides)
 
 
 def test_sides_mirror_one_another():
@@ -92,6 +93,27 @@ def test_sides_mirror_one_another():
     assert left.landmarks == ("kidney_left",)
     for mine, other in zip(left.approaches, right.approaches, strict=True):
         assert mine[0] == pytest.approx((-other[0][0], other[0][1], other[0][2]))
+
+
+def test_interlaminar_targets_turn_with_their_vertebrae(patient):
+    """Spinous processes turned by 20 degrees about the bodies take the target, 7 mm aside and 26 behind, along."""
+    spec = find_spec("interlaminar_right_L3_L4")
+    axis, angle = planes.spine_axis(patient, "L3"), math.radians(20.0)
+    middle = {level: patient.landmarks[f"vertebra_{level}"] for level in ("L3", "L4")}
+    behind = (
+        planes._along((0.0, -0.05, 0.0), axis),
+        planes._along((0.05 * math.sin(angle), -0.05 * math.cos(angle), 0.0), axis),
+    )
+    seen = []
+    for away in behind:
+        tips = {f"spinous_{level}": point + away for level, point in middle.items()}
+        seen.append(planes._approaches(replace(patient, landmarks={**patient.landmarks, **tips}), spec)[0][0])
+    centre = torch.stack(list(middle.values())).mean(0)
+    straight, turned = (point - centre for point in seen)
+    assert math.atan2(float(turned[0]), float(-turned[1])) - math.atan2(float(straight[0]), float(-straight[1])) == (
+        pytest.approx(angle, abs=0.02)
+    )
+    assert float(turned.norm()) == pytest.approx(float(straight.norm()), rel=0.02)
 
 
 def test_target_lies_in_the_image_and_the_probe_on_the_skin(patient, views):
@@ -113,8 +135,8 @@ def test_chosen_approach_has_no_worse_a_window_than_the_usual_one(patient, views
     spec = find_spec("interlaminar_right_L3_L4")
     for name in ("spleen", "liver", spec.name, "aorta_transverse", "kidney_left_long"):
         spec = find_spec(name)
-        target, outward, lateral = planes._approaches(patient, spec)
-        pose = planes.skin_pose(patient.skin, target[:1], outward[:1], lateral[:1])
+        target, middle, outward, lateral = planes._approaches(patient, spec)
+        pose = planes.skin_pose(patient.skin, middle[:1], outward[:1], lateral[:1])
         usual = float(openness(patient.tissues, patient.skin, pose, target[:1], spec.window, spec.blocks)[0])
         assert views[name].window >= usual - 0.15, "unless it is much further away"
 

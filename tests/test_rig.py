@@ -101,8 +101,9 @@ def test_compiled_force_control_is_the_one_in_torch():
         error = 0.3 * torch.randn(envs, 5, generator=generator)
         error[3, 2:] = math.nan if step == 2 else 0.1
         rise = None if step < 10 else drawn(-0.02, 0.02)
-        fused = regulate(law, fused, tissue, rise, error)
-        defined = regulate_reference(law, defined, tissue, rise, error)
+        ahead = dataclasses.replace(tissue, force=tissue.force * drawn(0.7, 1.5), scale=drawn(0.0, 1.0))
+        fused = regulate(law, fused, tissue, ahead, rise, error)
+        defined = regulate_reference(law, defined, tissue, ahead, rise, error)
         assert torch.equal(fused.stop, defined.stop)
         for name in ("travel", "speed", "readings", "surplus"):
             ours, theirs = getattr(fused, name), getattr(defined, name)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sonogym.anatomy import importing
+from sonogym.anatomy.checks import check_anatomy
 from sonogym.anatomy.importing import import_ct
 from sonogym.anatomy.planes import plane_pose, reachable_planes
 from sonogym.anatomy.stack import VolumeStack, clearance_stack
@@ -37,8 +38,8 @@ def refused(tmp_path, hu, labels, match, matrix=None, **options):
     ct = trunk.save(tmp_path / "ct.nii", hu.astype(np.int16), matrix)
     seg = None if labels is None else trunk.save(tmp_path / "seg.nii", labels, matrix)
     with pytest.raises(InvalidInputError, match=match):
-        import_ct(ct, seg, tmp_path / "x", SPACING, label_table="v2", **options)
-    assert not (tmp_path / "x").exists()
+        import_ct(ct, seg, tmp_path / "refused", SPACING, label_table="v2", **options)
+    assert not (tmp_path / "refused").exists()
 
 
 def off_centre(hu, labels):
@@ -56,6 +57,19 @@ def test_a_scan_mirrored_as_a_whole_is_noticed_by_its_organs(tmp_path, scan):
     hu, labels = off_centre(*scan)
     labels[trunk.ball((-70, 0, 120), (20, 25, 30)) & (hu > 0)] = 1  # a spleen
     refused(tmp_path, np.flip(hu, 0), np.flip(labels, 0).copy(), "left and right are exchanged: .*kidney_left")
+
+
+def test_a_known_situs_inversus_is_imported_as_it_lies_and_told(tmp_path, scan):
+    hu, labels = off_centre(*scan)
+    labels[trunk.ball((-70, 0, 120), (20, 25, 30)) & (hu > 0)] = 1  # a spleen
+    ct = trunk.save(tmp_path / "ct.nii", np.flip(hu, 0).astype(np.int16))
+    seg = trunk.save(tmp_path / "seg.nii", np.flip(labels, 0).copy())
+    patient = import_ct(ct, seg, tmp_path / "x", SPACING, label_table="v2", situs_inversus=True)
+    assert patient.landmarks["liver"][0] < 0.0 < patient.landmarks["spleen"][0]
+    assert [check.result for check in check_anatomy(patient) if check.what == "sides"] == ["warning"]
+    refused(tmp_path, hu, labels, "no situs inversus: the liver lies right of the spleen", situs_inversus=True)
+    with pytest.raises(InvalidInputError, match="labels are not given"):
+        import_ct(ct, None, tmp_path / "y", SPACING, situs_inversus=True)
 
 
 def test_a_scan_upside_down_is_noticed_by_its_vertebrae(tmp_path, scan):

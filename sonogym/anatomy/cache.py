@@ -21,7 +21,7 @@ from sonogym.errors import InvalidInputError, MissingFileError
 
 CACHE_VARIABLE = "SONOGYM_CACHE"
 _HASH = "sha256"  # name of the entry that holds it
-_ABANDONED = 86400.0  # s: temporary files as old as this were left by a process that was killed
+ABANDONED = 86400.0  # s: temporary files as old as this were left by a process that was killed
 T = TypeVar("T")
 
 
@@ -55,7 +55,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     for left in path.parent.glob(f".{path.name}.*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
+        if time.time() - left.stat().st_mtime > ABANDONED:
             left.unlink(missing_ok=True)
 
 

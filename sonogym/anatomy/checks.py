@@ -119,7 +119,9 @@ def _sides(anatomy: Anatomy) -> Iterator[Check]:
     pairs = [("kidney_left", "kidney_right"), ("spleen", "liver")]
     known = [(a, b) for a, b in pairs if a in anatomy.landmarks and b in anatomy.landmarks]
     crossed = [a for a, b in known if float(anatomy.landmarks[a][0]) > float(anatomy.landmarks[b][0])]
-    if known:
+    if anatomy.facts.get("situs_inversus"):
+        yield Check("sides", WARNING, "situs inversus, as told at import")
+    elif known:
         yield _judged("sides", not crossed, "left is left" if not crossed else f"{', '.join(crossed)} on the right")
 
 

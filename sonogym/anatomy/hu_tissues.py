@@ -21,10 +21,11 @@ CORTEX_VOLUME = 2e-7  # m3: what is smaller is a calcified vessel wall
 CORTEX_REACH = 10e-3  # m: half a vertebral body
 MARROW_HU, MARROW_BLUR = 80.0, 2.5e-3  # HU, m: marrow above, spinal canal below
 CORTEX_GAP = 9e-3  # m: where vessels enter a bone, and where its wall is too thin to see
+SLICE_GAP = 6e-3  # m: slices in which a body's wall does not close; discs are as thick, but darker
 SKIN_LAYER, SHELL = 2e-3, 1.5e-3  # m
 THINNEST_VESSEL = 7e-3  # m: bright parts that are thinner belong to the bone they touch
 LUNG_HU = (-930.0, -400.0)  # gas in bowel lies below
-LUNG_VOLUME = 1e-4  # m3
+LUNG_VOLUME, LUNG_SHARE = 1e-4, 0.1  # m3; of the largest part: stool in the colon is smaller
 WALL_GAP = (45.0, 45e-3)  # deg, m: gaps of the muscle wall, around and along the body, that are bridged
 BEHIND = 35.0  # deg to either side of straight back: there the spine closes the wall and nothing is bridged
 FURROW = 15e-3  # m: a dip of the wall up to this depth, as over the spine, is no gap
@@ -139,7 +140,8 @@ def _paint_lungs(tissue: np.ndarray, smooth: np.ndarray, spacing: float) -> None
     index = np.arange(1, count + 1)
     volume = np.bincount(parts.ravel(), minlength=count + 1)[1:] * spacing**3
     aerated = ndimage.mean(smooth > LUNG_HU[0], parts, index)
-    lung = np.isin(parts, index[(volume > LUNG_VOLUME) & (aerated > 0.5)])
+    large = volume > max(LUNG_VOLUME, LUNG_SHARE * float(volume[aerated > 0.5].max(initial=0.0)))
+    lung = np.isin(parts, index[large & (aerated > 0.5)])
     lung = _closed(lung, max(1, round(4e-3 / spacing)))
     tissue[lung & (tissue == UNDECIDED)] = Tissue.LUNG
 
@@ -183,7 +185,13 @@ def _marrow(bone: np.ndarray, smooth: np.ndarray, spacing: float) -> np.ndarray:
             closed = ndimage.binary_closing(np.pad(bone[:, :, z], steps + 1), iterations=steps)
             inner = (slice(steps + 1, -steps - 1),) * 2
             enclosed[:, :, z] = ndimage.binary_fill_holes(closed)[inner] & ~bone[:, :, z]
+    along = np.zeros((3, 3, 3), bool)
+    along[1, 1] = True
+    steps = max(1, round(0.5 * SLICE_GAP / spacing))
+    enclosed |= ndimage.binary_closing(np.pad(enclosed | bone, steps), along, iterations=steps)[
+        (slice(steps, -steps),) * 3
+    ]
     sigma = MARROW_BLUR / spacing
     share = ndimage.gaussian_filter((~bone).astype(np.float32), sigma)  # bone itself must not lift its neighbours' mean
     mean = ndimage.gaussian_filter(np.where(bone, 0.0, smooth), sigma) / np.maximum(share, 1e-3)
-    return enclosed & (mean > MARROW_HU)
+    return enclosed & ~bone & (mean > MARROW_HU)

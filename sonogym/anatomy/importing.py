@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from scipy import ndimage
 
 from sonogym.anatomy.anatomy import ANATOMY_FILE, Anatomy, anatomy_digest, anatomy_tensors
 from sonogym.anatomy.atlas.estimate import LEAST_CONFIDENCE, Estimate, estimate_landmarks
-from sonogym.anatomy.cache import write_atomically, write_tensors
+from sonogym.anatomy.cache import ABANDONED, write_atomically, write_tensors
 from sonogym.anatomy.cleanup import body_mask, bounding_box, cut_surface
 from sonogym.anatomy.hu_tissues import UNDECIDED, tissues_from_hu
 from sonogym.anatomy.label_check import check_labels, require_same_way_round, require_sides
@@ -34,6 +35,7 @@ from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 
 QA_FILE = "qa.png"
+STAGING = ".import-"  # folders that begin so are no patients
 AIR_HU = -1000.0
 MARGIN = 15e-3  # m of air kept around the body
 
@@ -60,6 +62,7 @@ class _Wanted:
     landmarks: dict[str, tuple[float, float, float]]
     atlas: bool
     progress: bool
+    situs_inversus: bool
 
 
 def import_ct(
@@ -74,6 +77,7 @@ def import_ct(
     heights: tuple[float, float] | None = None,
     atlas: bool = False,
     progress: bool = False,
+    situs_inversus: bool = False,
 ) -> Anatomy:
     """Write ``out/anatomy.safetensors`` and ``out/qa.png`` of a CT (file or DICOM folder) and return the patient.
 
@@ -82,7 +86,8 @@ def import_ct(
     ``labels``: TotalSegmentator file or folder on the CT's grid; ``spacing`` [m]; ``landmarks``: RAS metres, they go
     before those found in the labels; ``label_table``: see :func:`read_structures`;
     ``series``: which one of a DICOM folder; ``heights``: the lowest and highest slice that is kept, RAS metres;
-    ``atlas``: estimate vertebrae and organs of a scan without labels, with ``progress`` on stderr.
+    ``atlas``: estimate vertebrae and organs of a scan without labels, with ``progress`` on stderr;
+    ``situs_inversus``: the labels may lie on the other side, as the patient's organs are known to.
     Raises the errors of the readers and :class:`InvalidInputError` for a scan that shows no trunk or is turned, labels
     of another grid or scan or mirrored, a landmark outside the body, or a full disk; nothing is left behind then.
     """
@@ -97,9 +102,12 @@ def import_ct(
         scan = _synthesised(structures)
     if atlas and labels is not None:
         raise InvalidInputError("the atlas is for scans without labels: leave --atlas or --labels out")
+    if situs_inversus and structures is None:
+        raise InvalidInputError("the atlas knows no situs inversus, and labels are not given: leave it out")
     wanted = _Wanted(
-        name=name or out.name, spacing=spacing, landmarks=dict(landmarks or {}), atlas=atlas, progress=progress
-    )
+        name=name or out.name, spacing=spacing, landmarks=dict(landmarks or {}), atlas=atlas, progress=progress,
+        situs_inversus=situs_inversus,
+    )  # fmt: skip
     anatomy = _assemble(scan, structures, wanted, _source(ct, labels))
     _write(anatomy, out)
     return anatomy
@@ -160,7 +168,7 @@ def _assemble(scan: Scan, structures: Structures | None, wanted: _Wanted, source
     patient = _place(scan, wanted.spacing)
     matrix = patient.grid.patient_from_voxel
     skin = mark_cut(skin_from_body(torch.from_numpy(patient.body), matrix), patient.cut, matrix)
-    tissue, found, more = _name_tissues(patient, structures, measured=source["source"] is not None)
+    tissue, found, more = _name_tissues(patient, structures, wanted, measured=source["source"] is not None)
     given = {key: torch.tensor(point) for key, point in wanted.landmarks.items()}
     check_landmarks(given, skin, patient.grid)
     estimate = _estimate(patient, tissue, given, wanted)
@@ -227,7 +235,7 @@ def _place(scan: Scan, spacing: float) -> _Patient:
 
 
 def _name_tissues(
-    patient: _Patient, structures: Structures | None, measured: bool
+    patient: _Patient, structures: Structures | None, wanted: _Wanted, measured: bool
 ) -> tuple[np.ndarray, dict[str, torch.Tensor], dict[str, Any]]:
     """Tissue of each voxel, landmarks, and facts about the labels; HU that were not measured prove nothing of them."""
     grid = patient.grid
@@ -235,20 +243,21 @@ def _name_tissues(
     landmarks: dict[str, torch.Tensor] = {}
     facts: dict[str, Any] = {}
     if structures is not None:
-        named, landmarks, facts = _named(patient, structures, measured)
+        named, landmarks, facts = _named(patient, structures, wanted, measured)
     tissue = tissues_from_hu(patient.hu, patient.body, patient.outside, named, grid.spacing)
     tissue[patient.metal & (named != Tissue.BLOOD)] = Tissue.METAL
     medians = facts.get("structures_hu", {})
-    return tissue, landmarks, {**facts, "contrast": contrast_agent(medians, tissue, grid.spacing)}
+    contrast = contrast_agent(medians, tissue, grid.spacing) if measured else "unknown"
+    return tissue, landmarks, {**facts, "contrast": contrast}
 
 
 def _named(
-    patient: _Patient, structures: Structures, measured: bool
+    patient: _Patient, structures: Structures, wanted: _Wanted, measured: bool
 ) -> tuple[np.ndarray, dict[str, torch.Tensor], dict[str, Any]]:
     """Tissues that labels decide, their landmarks, and their facts."""
     grid, names = patient.grid, structures.names
     ids = resample_labels(structures.ids, grid)
-    require_sides(ids, names)
+    require_sides(ids, names, wanted.situs_inversus)
     if measured:
         check_labels(ids, names, patient.hu, grid.spacing, structures.table)
     named = tissue_table(names, UNDECIDED)[ids]
@@ -259,6 +268,7 @@ def _named(
     counts = np.bincount(ids[ids > 0], minlength=max(names) + 1)
     litres = {name: round(float(counts[i]) * grid.spacing**3 * 1e6, 1) for i, name in names.items()}
     facts = {"label_table": structures.table, "structures_ml": litres, "landmarks_lost": lost}
+    facts["situs_inversus"] = wanted.situs_inversus
     return named, landmarks, {**facts, "structures_hu": structure_medians(ids, names, patient.hu) if measured else {}}
 
 
@@ -283,7 +293,8 @@ def _write(anatomy: Anatomy, out: Path) -> None:
     before = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".import-", dir=out))
+        _remove_abandoned(out)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=out))
     except OSError as error:
         raise InvalidInputError(f"cannot write to {out}: {error.strerror or error}") from error
     done = False
@@ -297,3 +308,10 @@ def _write(anatomy: Anatomy, out: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
         if not done and not before:
             shutil.rmtree(out, ignore_errors=True)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """What imports that were killed left behind."""
+    for left in out.glob(f"{STAGING}*"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)

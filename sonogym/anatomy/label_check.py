@@ -76,10 +76,11 @@ def require_same_way_round(
             )
 
 
-def require_sides(ids: Int16[np.ndarray, "x y z"], names: Mapping[int, str]) -> None:
+def require_sides(ids: Int16[np.ndarray, "x y z"], names: Mapping[int, str], situs_inversus: bool = False) -> None:
     """Raise :class:`InvalidInputError` where left structures lie right of their fellows, or vertebrae run upwards.
 
-    ``ids`` lie on a grid whose axes run to the right, forward and to the head.
+    ``ids`` lie on a grid whose axes run to the right, forward and to the head. ``situs_inversus``: the liver is known
+    to lie on the left, and must.
     """
     boxes = dict(enumerate(ndimage.find_objects(ids), start=1))
     centre = {
@@ -87,21 +88,29 @@ def require_sides(ids: Int16[np.ndarray, "x y z"], names: Mapping[int, str]) -> 
         for i, box in boxes.items()
         if box is not None and i in names
     }
-    pairs = [(name, name.replace("_left", "_right")) for name in centre if "_left" in name]
-    pairs += [("spleen", "liver")]
-    told = [(a, b) for a, b in pairs if a in centre and b in centre]
-    crossed = [a for a, b in told if centre[a][0] > centre[b][0]]
-    if 2 * len(crossed) > len(told):
-        raise InvalidInputError(
-            f"left and right are exchanged: {', '.join(crossed[:4])} and others lie to the right of their fellows. The "
-            "header's affine is wrong or the labels are mirrored; correct it (a situs inversus cannot be imported)"
-        )
+    _require_left_and_right(centre, situs_inversus)
     heights = [centre[f"vertebrae_{level}"][2] for level in levels(centre)]
     down = [a > b for a, b in itertools.pairwise(heights)]
     rising = _head_first(list(levels(centre)))
     if len(down) >= _ORDERED and np.mean(np.array(down) == rising) < 0.5:
         raise InvalidInputError(
             "head and feet are exchanged: the vertebrae run the wrong way. The header's affine is wrong; correct it"
+        )
+
+
+def _require_left_and_right(centre: Mapping[str, np.ndarray], situs_inversus: bool) -> None:
+    pairs = [(name, name.replace("_left", "_right")) for name in centre if "_left" in name]
+    organs = ("spleen", "liver")
+    told = [(a, b) for a, b in (*pairs, organs) if a in centre and b in centre]
+    crossed = [a for a, b in told if centre[a][0] > centre[b][0]]
+    if situs_inversus:
+        if organs in told and "spleen" not in crossed:
+            raise InvalidInputError("no situs inversus: the liver lies right of the spleen; leave --situs-inversus out")
+    elif 2 * len(crossed) > len(told):
+        raise InvalidInputError(
+            f"left and right are exchanged: {', '.join(crossed[:4])} and others lie to the right of their fellows. The "
+            "header's affine is wrong or the labels are mirrored; correct it. For a patient known to have a situs "
+            "inversus, add --situs-inversus"
         )
 
 

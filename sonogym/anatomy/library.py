@@ -54,9 +54,9 @@ def _range(text: str, name: str) -> tuple[int, int]:
 def _folders(folder: Path) -> list[str]:
     if anatomy_file(folder).is_file():
         return [str(folder)]
-    inner = sorted(str(path.parent) for path in folder.glob(f"*/{anatomy_file(Path()).name}"))
+    inner = sorted(str(path.parent) for path in folder.glob(f"[!.]*/{anatomy_file(Path()).name}"))
     if not inner:
-        beside = [str(path.parent) for path in folder.parent.glob(f"*/{anatomy_file(Path()).name}")]
+        beside = [str(path.parent) for path in folder.parent.glob(f"[!.]*/{anatomy_file(Path()).name}")]
         closest = difflib.get_close_matches(str(folder), beside, n=1, cutoff=0.4)
         hint = f" Did you mean {closest[0]!r}?" if closest else ""
         raise MissingFileError(

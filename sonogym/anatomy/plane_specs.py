@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,9 @@ class PlaneSpec:
     ``family`` is the file it comes from, ``kind`` its name without the level: planes of a kind look alike. ``turns``
     [rad] (about the head axis, towards the head) and ``shifts`` [m] along the head axis are the approaches tried;
     ``offset`` [m] moves the target from the landmarks' mean; ``window`` [m] is half of what should be seen, ``open``
-    the share of it that must be. Vectors are RAS, or follow the column at ``spine`` (a level) where that is set.
+    the share of it that must be. Vectors are RAS, or follow the column at ``spine`` (a level) where that is set, and
+    also its turn about itself where ``turns_with`` names vertebrae (by their spinous processes). ``slides`` [m]: how far
+    from the target, along the head axis, the middle of the image may lie.
     """
 
     name: str
@@ -44,6 +47,8 @@ class PlaneSpec:
     open: float
     turns: tuple[tuple[float, float], ...]
     shifts: tuple[float, ...]
+    slides: tuple[float, ...]
+    turns_with: tuple[str, ...]
     shows: str
     notes: str
 
@@ -55,9 +60,10 @@ class PlaneSpec:
                 raise unknown_name(f"obstacle of plane {self.name!r}", what, BLOCKS)
 
     @property
-    def approaches(self) -> list[tuple[Vector, float]]:
-        """Each direction from the target to the probe, with each shift [m] of the target."""
-        return [(_turned(self.approach, *turn), shift) for turn in self.turns for shift in self.shifts]
+    def approaches(self) -> list[tuple[Vector, float, float]]:
+        """Each direction from the target to the probe, with each shift [m] of the target and slide [m] of the image."""
+        kinds = itertools.product(self.slides, self.turns, self.shifts)
+        return [(_turned(self.approach, *turn), shift, slide) for slide, turn, shift in kinds]
 
 
 @functools.cache
@@ -114,7 +120,7 @@ def _spec(
         kind=table.get("kind", pattern).format(side=side, level="").strip("_"),
         level=None if level is None else words["upper"],
         landmarks=tuple(name.format(**words) for name in table["landmarks"]),
-        spine=words["upper"] if table.get("frame") == "spine" else None,
+        spine=words["upper"] if table.get("frame") in ("spine", "vertebra") else None,
         offset=_mirrored([1e-3 * value for value in offset], side),
         approach=_mirrored(table["approach"], side),
         lateral=_mirrored(table["lateral"], side),
@@ -124,6 +130,8 @@ def _spec(
         open=float(table.get("open", 0.0)),
         turns=tuple(_mirrored_turn(turn, side) for turn in table.get("turns_deg", [[0, 0]])),
         shifts=tuple(1e-3 * shift for shift in table.get("shifts_mm", [0])),
+        slides=tuple(1e-3 * slide for slide in table.get("slides_mm", [0])),
+        turns_with=tuple(dict.fromkeys((words["upper"], words["lower"]))) if table.get("frame") == "vertebra" else (),
         shows=table["shows"],
         notes=table["notes"],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, grids
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
-VERSION = "1"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
+VERSION = "2"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
 LEAST_COUPLED = 0.6  # share of the face on the skin below which a plane does not count as reachable (design)
 MOST_MISS = 5e-3  # m that the target may lie beside the image plane (design: the tolerance of Navigation)
 _UP = torch.tensor([0.0, 0.0, 1.0])
@@ -144,27 +145,45 @@ def _search(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneView]:
 def _search_together(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneView]:
     """All approaches of all planes as one batch; raises :class:`InvalidInputError` where one has no skin pose."""
     tried = [_approaches(body, spec) for spec in specs]
-    target, outward, lateral = (torch.cat(part) for part in zip(*tried, strict=True))
-    pose = skin_pose(body.skin, target, outward, lateral)
+    target, middle, outward, lateral = (torch.cat(part) for part in zip(*tried, strict=True))
+    pose = skin_pose(body.skin, middle, outward, lateral)
     counts = [len(each[0]) for each in tried]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     rows = [slice(start, start + count) for start, count in zip(starts, counts, strict=True)]
     return {spec.name: _best(body, spec, pose[row], target[row]) for spec, row in zip(specs, rows, strict=True)}
 
 
-def _approaches(body: Body, spec: PlaneSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """Target [m], direction to the probe and lateral axis (approaches, 3) of a plane."""
+def _approaches(body: Body, spec: PlaneSpec) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Target, middle of the image [m], direction to the probe and lateral axis (approaches, 3) of a plane."""
     axis = _UP if spec.spine is None else spine_axis(body, spec.spine)
-    centre = torch.stack([body.landmark(name).float() for name in spec.landmarks]).mean(0) + _along(spec.offset, axis)
-    target = torch.stack([centre + shift * axis for _, shift in spec.approaches])
-    outward = torch.stack([_along(direction, axis) for direction, _ in spec.approaches])
-    return target, outward, _along(spec.lateral, axis).expand(len(target), 3)
+    turn = _column_turn(body, spec.turns_with, axis)
+    centre = torch.stack([body.landmark(name).float() for name in spec.landmarks]).mean(0)
+    centre = centre + _along(spec.offset, axis, turn)
+    target = torch.stack([centre + shift * axis for _, shift, _ in spec.approaches])
+    middle = torch.stack([centre + (shift + slide) * axis for _, shift, slide in spec.approaches])
+    outward = torch.stack([_along(direction, axis, turn) for direction, _, _ in spec.approaches])
+    return target, middle, outward, _along(spec.lateral, axis, turn).expand(len(target), 3)
 
 
-def _along(vector: Vector, axis: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
-    """``vector`` of a frame whose z is ``axis``, its x and y as close to the patient's as that allows."""
-    flat = torch.tensor([vector[0], vector[1], 0.0])
+def _along(vector: Vector, axis: Float[Tensor, "3"], turn: float = 0.0) -> Float[Tensor, "3"]:
+    """``vector`` of a frame whose z is ``axis``, its x and y as close to the patient's, ``turn`` [rad] about it, as
+    that allows."""
+    x, y = vector[0], vector[1]
+    if turn:
+        x, y = x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
+    flat = torch.tensor([x, y, 0.0])
     return flat - (axis @ flat) * axis + vector[2] * axis
+
+
+def _column_turn(body: Body, levels: Sequence[str], axis: Float[Tensor, "3"]) -> float:
+    """Angle [rad] about ``axis`` by which the spinous processes of ``levels`` turn from straight behind."""
+    pairs = [(body.landmarks.get(f"spinous_{level}"), body.landmarks.get(f"vertebra_{level}")) for level in levels]
+    behind = [(tip - centre).float() for tip, centre in pairs if tip is not None and centre is not None]
+    if not behind:
+        return 0.0
+    mean = torch.stack(behind).mean(0)
+    flat = mean - (mean @ axis) * axis
+    return math.atan2(float(flat[0]), float(-flat[1]))
 
 
 def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approaches 3"]) -> PlaneView:

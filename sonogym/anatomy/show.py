@@ -65,9 +65,10 @@ def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, 
     index[axis] = int(centre[axis])
     hu = anatomy.ct.voxels[0][tuple(index)].numpy().T
     tissue = anatomy.labels.voxels[0][tuple(index)].numpy().T
-    ax.imshow(hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], origin="lower", interpolation="nearest")
-    ax.imshow(_rgba()[tissue], origin="lower", interpolation="nearest")
-    _draw_skin(ax, anatomy, tuple(index))
+    extent = _extent(anatomy, axis)
+    ax.imshow(hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], origin="lower", interpolation="nearest", extent=extent)
+    ax.imshow(_rgba()[tissue], origin="lower", interpolation="nearest", extent=extent)
+    _draw_skin(ax, anatomy, tuple(index), extent)
     for name, point in anatomy.landmarks.items():
         _mark(ax, anatomy, centre, axis, name, point, "lime")
     for name, entry in anatomy.facts.get("estimates", {}).items():
@@ -77,8 +78,18 @@ def _draw(ax: Any, anatomy: Anatomy, centre: np.ndarray, plane: tuple[str, int, 
         anatomy.ct.patient_from_voxel[axis, 3]
     )
     ax.set_title(f"{title}, {'xyz'[axis]} = {1e3 * where:.0f} mm", fontsize=10)
-    ax.set_xlabel(f"voxel, towards {right}")
-    ax.set_ylabel(f"voxel, towards {up}")
+    ax.set_xlabel(f"{right} [mm]")
+    ax.set_ylabel(f"{up} [mm]")
+
+
+def _extent(anatomy: Anatomy, axis: int) -> tuple[float, float, float, float]:
+    """Outer edges [mm] of the slice across ``axis``: left, right, bottom, top."""
+    sides = []
+    for a in range(3):
+        start, step = (1e3 * float(anatomy.ct.patient_from_voxel[a, column]) for column in (3, a))
+        if a != axis:
+            sides += [start - 0.5 * step, start + (anatomy.ct.voxels.shape[1 + a] - 0.5) * step]
+    return sides[0], sides[1], sides[2], sides[3]
 
 
 def _mark(ax: Any, anatomy: Anatomy, centre: np.ndarray, axis: int, name: str, point: Tensor, colour: str) -> None:
@@ -86,19 +97,19 @@ def _mark(ax: Any, anatomy: Anatomy, centre: np.ndarray, axis: int, name: str, p
     across, along = (a for a in range(3) if a != axis)
     voxel = grids.affine(anatomy.ct.voxel_from_patient, point.double()).tolist()
     if abs(voxel[axis] - centre[axis]) * anatomy.ct.spacing[axis] < NEAR:
-        at = (voxel[across], voxel[along])
+        at = (1e3 * float(point[across]), 1e3 * float(point[along]))
         ax.plot(*at, "+", color=colour, markersize=7)
-        ax.annotate(name, at, color=colour, fontsize=6, xytext=(3, 2), textcoords="offset points")
+        ax.annotate(name, at, color=colour, fontsize=7, xytext=(3, 2), textcoords="offset points")
 
 
-def _draw_skin(ax: Any, anatomy: Anatomy, index: tuple[Any, ...]) -> None:
+def _draw_skin(ax: Any, anatomy: Anatomy, index: tuple[Any, ...], extent: tuple[float, float, float, float]) -> None:
     """The skin in cyan, in red where the scan cut it and no probe can stand."""
     points = _slice_points(anatomy, index)
     distance = anatomy.skin.at(points).numpy().T
     usable = anatomy.skin.usable(points).numpy().T
     for shown, colour in ((usable, "cyan"), (~usable, "red")):
         if shown.any():
-            ax.contour(np.where(shown, distance, np.nan), levels=[0.0], colors=colour, linewidths=0.9)
+            ax.contour(np.where(shown, distance, np.nan), levels=[0.0], colors=colour, linewidths=0.9, extent=extent)
 
 
 def _slice_points(anatomy: Anatomy, index: tuple[Any, ...]) -> torch.Tensor:

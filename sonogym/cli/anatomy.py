@@ -56,6 +56,9 @@ def import_command(
         bool | None,
         typer.Option("--atlas/--no-atlas", help="Estimate vertebrae and organs (default: where neither is given)."),
     ] = None,
+    situs_inversus: Annotated[
+        bool, typer.Option("--situs-inversus", help="The patient's organs are known to lie on the other side.")
+    ] = False,
     series: Annotated[str | None, typer.Option(help="End of the UID, where a folder has several series.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the patient; else that of the folder.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here as well.")] = None,
@@ -86,7 +89,7 @@ def import_command(
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
     patient = import_ct(
         source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights,
-        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(),
+        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(), situs_inversus=situs_inversus,
     )  # fmt: skip
     found = _found(patient)
     if json_file is not None:
@@ -120,7 +123,7 @@ def list_command(
     table = Table("patient", "voxels", "landmarks", "source", title="patients")
     for split, numbers in SPLITS.items():
         table.add_row(f"procedural:{split}/0-{len(numbers) - 1}", "", "", "generated")
-    for file in sorted({*folder.glob(ANATOMY_FILE), *folder.glob(f"*/{ANATOMY_FILE}")}):
+    for file in sorted({*folder.glob(ANATOMY_FILE), *folder.glob(f"[!.]*/{ANATOMY_FILE}")}):
         table.add_row(str(file.parent), *_described(file))
     Console().print(table)
 
@@ -193,8 +196,9 @@ def _facts_table(found: dict[str, Any]) -> Table:
     table = Table("what", "found", title=f"patient {found['name']}")
     structures = found.get("structures_ml", {})
     largest = sorted(structures, key=lambda name: -float(structures[name]))
+    stored = " x ".join(map(str, found["voxels"]))
     rows = {
-        "CT": f"{found['source']}: {' x '.join(map(str, found['voxels']))} voxels, stored {found['orientation']}",
+        "CT": f"{found['source'] or 'made of the labels'}: {stored} voxels, stored {found['orientation']}",
         "voxel": f"{' x '.join(f'{length:g}' for length in found['spacing_mm'])} mm -> {found['grid_mm']:g} mm",
         "coverage": f"{' x '.join(map(str, found['size_mm']))} mm (R, A, S), body {found['body_litres']:g} l",
         "skin cut at the sides": f"{found['skin_cut_percent']:g} %",
@@ -211,7 +215,7 @@ def _facts_table(found: dict[str, Any]) -> Table:
 def _landmark_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table("landmark", "R", "A", "S", title="landmarks [mm]")
+    table = Table("landmark", "R", "A", "S", title=r"landmarks \[mm]")
     estimates = {name: entry for name, entry in found["estimates"].items() if name not in found["landmarks_given"]}
     for name, point in found["landmarks_mm"].items():
         given = " (given)" if name in found["landmarks_given"] else ""

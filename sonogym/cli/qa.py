@@ -8,8 +8,8 @@ import typer
 
 _HELP = """Measure a probe with a virtual quality-assurance phantom and write a report.
 
-Resolution along three axes, distances, dead zone, contrast, uniformity and penetration, each against its closed form
-as AAPM Ultrasound Task Group 1 and IEC 61390/61391 define them. Exit code 1 if a value is out of its tolerance.
+Resolution along three axes, distances, dead zone, contrast, uniformity and penetration: the tests that AAPM Ultrasound
+Task Group 1 and IEC 61390/61391 describe, each against its closed form. Exit code 1 if a value is out of its tolerance.
 
 Examples:
   [bold]sonogym qa C5-2v[/bold]

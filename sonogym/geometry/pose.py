@@ -65,7 +65,10 @@ class Pose:
 
     def __matmul__(self, other: Pose) -> Pose:
         """``a_from_b @ b_from_c`` is ``a_from_c``."""
-        quaternion = so3.multiply(self.quaternion, other.quaternion)
+        left, right = self.quaternion, other.quaternion
+        if left.shape != right.shape:
+            left, right = torch.broadcast_tensors(left, right)
+        quaternion = so3.multiply(left, right)
         quaternion = quaternion / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
         return Pose(quaternion, self.apply(other.translation))
 

@@ -14,7 +14,7 @@ from sonogym.errors import InvalidInputError, require_between
 
 _ROUNDING = 1e-6  # s: of a float32 latency
 TOUCHING = 0.2  # N: below this reading the probe may hang in the air, where errors do not add up
-NEAR = 1.0  # N: nor do those of a probe still on its way to the set-point, which would overshoot (design)
+NEAR = 1.0  # N: nor do those of a probe on its way to the set-point, which would overshoot, but to undo a sum (design)
 
 
 class StopReason(IntEnum):
@@ -125,11 +125,12 @@ class Admittance:
         reading: Float[Tensor, " envs"],
         stiffness: Float[Tensor, " envs"] | None = None,
         resistance: float | Float[Tensor, " envs"] = 0.0,
+        feed: float | Float[Tensor, " envs"] = 0.0,
     ) -> AdmittanceState:
         """The state one period later, with what the sensor reads [N] at its beginning; who is stopped stands still.
 
         ``stiffness`` [N/m] and ``resistance`` [N s/m] are what the controller takes the tissue for; without a stiffness
-        the damping is fixed.
+        the damping is fixed. ``feed`` [m/s] is a motion that the probe makes anyway.
         """
         readings = torch.cat((reading[:, None], state.readings[:, :-1]), dim=1)
         known = self._late(readings, state.latency)
@@ -142,9 +143,9 @@ class Admittance:
         if self.approach is not None:
             speed = speed.clamp(-self.approach, self.approach)
         if self.reset_time is not None:
-            adds = (known > TOUCHING) & (error.abs() < NEAR)
+            adds = (known > TOUCHING) & ((error.abs() < NEAR) | (error * state.surplus < 0.0))
             surplus = torch.where(adds, surplus + self.period * error, surplus)
-        travel = state.travel + self.period * speed
+        travel = state.travel + self.period * (speed + feed)
         stop = torch.where(state.stop == StopReason.NONE, self._reason(readings, known, speed, travel), state.stop)
         moves = stop == StopReason.NONE
         return AdmittanceState(

@@ -16,6 +16,7 @@ from sonogym.robot.arm import Arm
 from sonogym.robot.chain import Frames
 from sonogym.robot.kernel_arm import ON_LIMIT, POSE, step_arms
 
+_SETTLING, _SETTLING_PERIOD = 60, 0.25  # steps, s: most of the way to where the posture comes to rest (design)
 _ITERATION_REACH = 0.5  # rad: longest joint step of one iteration of the search (linearisation holds about so far)
 
 
@@ -106,6 +107,15 @@ def follow_to(
         return _fused(arm, joint_position, wanted, duration, config)
     after = step_reference(arm, joint_position, base_from_goal, duration, config)
     return after, arm.base_from_tool(after)
+
+
+def settled(
+    arm: Arm, joint_position: Float[Tensor, "envs joints"], base_from_tool: Pose, config: InverseKinematics
+) -> Float[Tensor, "envs joints"]:
+    """Postures that hold the pose of the tool and that the null space has brought as close to home as it may."""
+    for _ in range(_SETTLING):
+        joint_position = follow(arm, joint_position, base_from_tool, _SETTLING_PERIOD, config)
+    return joint_position
 
 
 def solve(

@@ -15,31 +15,40 @@ _SENSOR = int(StopReason.SENSOR)
 
 
 @njit(cache=True, error_model="numpy")
-def regulate(settings, tissue, rise, error, set_point, latency, travel, speed, readings, surplus, stop):
+def regulate(settings, tissue, ahead, feed, rise, error, set_point, latency, travel, speed, readings, surplus, stop):
     """Advance ``travel`` to ``stop`` by one period for each column of ``error`` (envs, samples) [N].
 
     ``settings`` are period, bandwidth, mass over damping, reset time, approach, force, speed and travel limit,
-    resistance; ``tissue`` (envs, 5) force, scale, depth, loss and the scale that the controller expects.
+    resistance; ``tissue`` (envs, 5) force, scale, depth, the scale that the controller expects, and loss; ``ahead``
+    (envs, 4) the first four at the end of the step, which each sample comes closer to; ``feed`` [m/s] is added to the
+    speed of the admittance.
     """
     period = settings[0]
     for env in range(len(travel)):
         begin = travel[env]
         for sample in range(error.shape[1]):
             deeper = travel[env] - begin + sample * period * rise[env]
-            rest = _rest(tissue[env], deeper) * _rate(tissue[env, 3], speed[env] + rise[env])
+            share = (sample + 1.0) / error.shape[1]
+            force, scale, depth, expected = (
+                tissue[env, 0] + share * (ahead[env, 0] - tissue[env, 0]),
+                tissue[env, 1] + share * (ahead[env, 1] - tissue[env, 1]),
+                tissue[env, 2] + share * (ahead[env, 2] - tissue[env, 2]),
+                tissue[env, 3] + share * (ahead[env, 3] - tissue[env, 3]),
+            )
+            rest = _rest(force, scale, depth, deeper) * _rate(tissue[env, 4], speed[env] + feed[env] + rise[env])
             for i in range(readings.shape[1] - 1, 0, -1):
                 readings[env, i] = readings[env, i - 1]
             readings[env, 0] = rest + error[env, sample]
             known = _late(readings[env], latency[env] / period)
             missing = set_point[env] - known
-            damping = (rest + tissue[env, 4]) / tissue[env, 2] / settings[1] + settings[8] * rest
+            damping = (rest + expected) / depth / settings[1] + settings[8] * rest
             mass = damping * settings[2]
             drive = missing + surplus[env] / settings[3]
             fast = (mass * speed[env] + period * drive) / (mass + damping * period)
             fast = settings[4] if fast > settings[4] else -settings[4] if fast < -settings[4] else fast
-            if known > TOUCHING and abs(missing) < NEAR:
+            if known > TOUCHING and (abs(missing) < NEAR or missing * surplus[env] < 0.0):
                 surplus[env] += period * missing
-            place = travel[env] + period * fast
+            place = travel[env] + period * (fast + feed[env])
             if stop[env] == 0:
                 stop[env] = _reason(readings[env, 0], known, fast, place, settings)
             if stop[env] == 0:
@@ -49,10 +58,10 @@ def regulate(settings, tissue, rise, error, set_point, latency, travel, speed, r
 
 
 @njit(cache=True, error_model="numpy")
-def _rest(tissue, deeper):
+def _rest(force, scale, depth, deeper):
     """Force of tissue at rest: see ``Felt.at``."""
-    force = (tissue[0] + tissue[1]) * math.exp(deeper / tissue[2]) - tissue[1]
-    return 0.0 if force < 0.0 else force
+    deep = (force + scale) * math.exp(deeper / depth) - scale
+    return 0.0 if deep < 0.0 else deep
 
 
 @njit(cache=True, error_model="numpy")

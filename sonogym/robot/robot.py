@@ -14,7 +14,7 @@ from torch import Tensor
 from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose
 from sonogym.robot.arm import Arm
-from sonogym.robot.inverse_kinematics import InverseKinematics, follow_to, pose_error, solve
+from sonogym.robot.inverse_kinematics import InverseKinematics, follow_to, pose_error, settled, solve
 
 _AT_SPEED_LIMIT = 0.999  # share of a joint's speed from which it counts as spent
 
@@ -107,7 +107,8 @@ class KinematicArm:
                 f"none of {len(solution.reached)} probe poses is in reach of {arm.name!r}: "
                 f"the nearest lacks {float(solution.position_error.min()):.3g} m; place the base elsewhere"
             )
-        return KinematicArm(arm=arm, known=solution.joint_position[solution.reached], ik=ik)
+        known = settled(arm, solution.joint_position[solution.reached], base_from_probe[solution.reached], ik)
+        return KinematicArm(arm=arm, known=known, ik=ik)
 
     def start(self, base_from_probe: Pose, anatomy_index: Int[Tensor, " envs"]) -> RobotState:
         """Arms at rest at the poses (envs,), found from the nearest known posture.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +79,7 @@ def regulate(
     admittance: Admittance,
     state: AdmittanceState,
     tissue: Felt,
+    ahead: Felt,
     rise: Float[Tensor, " envs"] | None,
     error: Float[Tensor, "envs samples"],
 ) -> AdmittanceState:
@@ -85,53 +88,78 @@ def regulate(
     Compiled where no gradient is asked for and the controller is that of scans: :func:`regulate_reference` to rounding.
     """
     quick = None not in (admittance.bandwidth, admittance.reset_time, admittance.approach)
-    given = (tissue.force, tissue.scale, tissue.depth, tissue.loss, rise, error, *vars(state).values())
+    given = (*vars(tissue).values(), *vars(ahead).values(), rise, error, *vars(state).values())
     if not quick or any(x is not None and (x.requires_grad or x.device.type != "cpu") for x in given):
-        return regulate_reference(admittance, state, tissue, rise, error)
-    return _fused(admittance, state, tissue, rise, error)
+        return regulate_reference(admittance, state, tissue, ahead, rise, error)
+    return _fused(admittance, state, tissue, ahead, rise, error)
 
 
 def _fused(
-    admittance: Admittance, state: AdmittanceState, tissue: Felt, rise: Tensor | None, error: Tensor
+    admittance: Admittance, state: AdmittanceState, tissue: Felt, ahead: Felt, rise: Tensor | None, error: Tensor
 ) -> AdmittanceState:
     law = admittance
-    known = np.empty((len(error), 5))
-    columns = (tissue.force, tissue.scale, tissue.depth, LOSS if tissue.loss is None else tissue.loss, _scale(tissue))
-    for column, value in enumerate(columns):
-        known[:, column] = value
     moved = {name: getattr(state, name).clone() for name in ("travel", "speed", "readings", "surplus", "stop")}
     kernel_control.regulate(
         (law.period, law.bandwidth, law.mass / law.damping, law.reset_time, law.approach, law.force_limit,
          law.speed_limit, law.travel_limit, RESISTANCE),
-        known,
+        _columns((*_known(tissue), tissue.loss), len(error)),
+        _columns(_known(ahead), len(error)),
+        _feed(law, tissue, ahead, error.shape[1]).double().numpy(),
         np.zeros(len(error)) if rise is None else rise.double().numpy(),
         *(value.contiguous().numpy() for value in (error, state.set_point, state.latency, *moved.values())),
     )  # fmt: skip
     return dataclasses.replace(state, **moved)
 
 
-def _scale(tissue: Felt) -> Float[Tensor, " envs"]:
-    """F0 that the controller expects."""
-    return torch.where(tissue.scale < _TOUCHED, _EXPECTED[0], tissue.scale)
+def _known(tissue: Felt) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Force, F0, d0, and F0 that the controller expects."""
+    return tissue.force, tissue.scale, tissue.depth, torch.where(tissue.scale < _TOUCHED, _EXPECTED[0], tissue.scale)
+
+
+def _feed(admittance: Admittance, tissue: Felt, ahead: Felt, samples: int) -> Float[Tensor, " envs"]:
+    """Speed [m/s] at which the probe gives way to what the patient's scan shows ahead, so that the force stays.
+
+    F + F0 grows as exp(deeper / d0): -d0 ln((F + F0)_ahead / (F + F0)) in a step, at most ``approach``; 0 in the air.
+    """
+    firmer = (ahead.force + ahead.scale).clamp_min(_TOUCHED) / (tissue.force + tissue.scale).clamp_min(_TOUCHED)
+    speed = -ahead.depth * firmer.log() / (samples * admittance.period)
+    touching = (tissue.scale >= _TOUCHED) & (ahead.scale >= _TOUCHED)
+    most = math.inf if admittance.approach is None else admittance.approach
+    return torch.where(touching, speed.clamp(-most, most), torch.zeros_like(speed))
+
+
+def _columns(values: Sequence[Tensor | None], envs: int) -> np.ndarray:
+    """(envs, columns) float64; a loss that is None is LOSS."""
+    columns = np.empty((envs, len(values)))
+    for column, value in enumerate(values):
+        columns[:, column] = LOSS if value is None else value
+    return columns
 
 
 def regulate_reference(
     admittance: Admittance,
     state: AdmittanceState,
     tissue: Felt,
+    ahead: Felt,
     rise: Float[Tensor, " envs"] | None,
     error: Float[Tensor, "envs samples"],
 ) -> AdmittanceState:
     """:func:`regulate`, defined.
 
+    The face comes from ``tissue`` to ``ahead``, which it would feel if it were pressed no deeper, evenly over the step.
     ``rise`` [m/s] is how fast the skin comes up against the face meanwhile. The controller takes the tissue's stiffness
     for (F + F0) / d0 and its resistance for F / 33 mm/s: F0 and d0 are known to it from the patient's scan (design).
     """
-    begin, scale = state.travel, _scale(tissue)
-    for sample in range(error.shape[1]):
-        deeper, speed = state.travel - begin, state.speed
+    begin, samples = state.travel, error.shape[1]
+    feed = _feed(admittance, tissue, ahead, samples)
+    for sample in range(samples):
+        deeper, speed = state.travel - begin, state.speed + feed
         if rise is not None:
             deeper, speed = deeper + sample * admittance.period * rise, speed + rise
-        force = tissue.at(deeper, speed)
-        state = admittance.step(state, force + error[:, sample], (force + scale) / tissue.depth, RESISTANCE * force)
+        share = (sample + 1) / samples
+        pairs = zip(_known(tissue), _known(ahead), strict=True)
+        force, scale, depth, expected = (torch.lerp(first, last, share) for first, last in pairs)
+        felt_now = Felt(force=force, scale=scale, depth=depth, loss=tissue.loss).at(deeper, speed)
+        stiffness = (felt_now + expected) / depth
+        state = admittance.step(state, felt_now + error[:, sample], stiffness, RESISTANCE * felt_now, feed)
     return state

@@ -103,7 +103,7 @@ class Rig:
         running = before.safety.stop == StopReason.NONE
         skin = self._skin_motion(before, breath)
         error = self._sensor_error(before, self._samples(period))
-        press, wanted = self._regulate(before, moved, period, error, skin)
+        press, wanted = self._regulate(before, moved, period, error, skin, None if breath is None else breath[0])
         wanted = wanted.where(running, before.wanted)
         robot, pose = self._carry(before, wanted, period)
         way = pose.translation - before.patient_from_probe.translation
@@ -147,7 +147,13 @@ class Rig:
         return dataclasses.replace(state, travel=depth)
 
     def _regulate(
-        self, before: SimState, moved: Moved, period: float, error: Float[Tensor, "envs samples"], skin: Tensor | None
+        self,
+        before: SimState,
+        moved: Moved,
+        period: float,
+        error: Float[Tensor, "envs samples"],
+        skin: Tensor | None,
+        breath: Tensor | None,
     ) -> tuple[AdmittanceState | None, Pose]:
         """The force control's next state, and the commanded pose at the press that it asks for."""
         if self.admittance is None or before.press is None or before.touch is None:
@@ -155,7 +161,9 @@ class Rig:
         inward = moved.inward
         rise = None if skin is None else -(skin * inward).sum(-1) / period
         tissue = self._tissue(before.touch, before)
-        press = regulate(self.admittance, before.press, tissue, rise, error)
+        touch = self._feel(moved.pose, before.params, breath)
+        ahead = tissue if touch is None else felt(touch, None, tissue.loss)
+        press = regulate(self.admittance, before.press, tissue, ahead, rise, error)
         deeper = (press.travel - before.press.travel)[:, None] * inward
         return press, Pose(moved.pose.quaternion, moved.pose.translation + deeper)
 

@@ -7,7 +7,7 @@ few frames whose poses relative to one another are known hold them all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,9 @@ from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.renderer import Renderer
 
 UNIT = (1e-3,) * 3 + (math.radians(1.0),) * 3  # m, rad: of the unknowns, so that all weigh alike
-STAGES = ((2.0, 12), (0.0, 24))  # blur [samples, lines] and most evaluations of each stage (design)
+# blur [samples, lines] and half width of the secants [UNIT] of each step, coarse to fine (design)
+STEPS = ((2.0, 0.5),) * 3 + ((1.0, 0.3),) * 2 + ((0.0, 0.3), (0.0, 0.2), (0.0, 0.15), (0.0, 0.1))
+_DAMPING = 1e-3  # of the diagonal, Marquardt's
 _SHOWN = 60.0  # dB below white that the residual sees
 
 
@@ -37,19 +39,21 @@ def shown(
     return (level / _SHOWN + 1.0).clamp(0.0, 1.0)
 
 
+@torch.no_grad()
 def register(
     renderer: Renderer,
     images: Float[Tensor, "frames samples lines"],
     start: Pose,
     sweep: Pose,
     anatomy_index: int = 0,
-    stages: Sequence[tuple[float, int]] = STAGES,
+    steps: Sequence[tuple[float, float]] = STEPS,
 ) -> Pose:
     """The pose () near ``start`` () from which frames at ``sweep`` (frames,), poses relative to it, are ``images``.
 
-    Gradient descent (L-BFGS) on the mean square difference of :func:`shown`, coarse to fine: each of ``stages`` blurs
-    both sides by a Gaussian of so many samples and lines. Raises :class:`InvalidInputError` for a renderer without
-    gradients or images of another shape.
+    Gauss-Newton on the square of the difference of :func:`shown`, both sides blurred by a Gaussian of so many samples
+    and lines. The derivatives are secants: the gradient of the reference is exact, but an echo appears where a line
+    begins to graze an interface, and secants see past such kinks. All frames of a step are one batch. Raises
+    :class:`InvalidInputError` for a renderer that jumps from voxel to voxel or images of another shape.
     """
     config = renderer.config
     if config.sampling != "trilinear":
@@ -59,31 +63,18 @@ def register(
         raise InvalidInputError(
             f"images must have shape (frames, samples, lines) = {wanted}, got {tuple(images.shape)}"
         )
-    unit, offset = torch.tensor(UNIT), torch.zeros(6)
-    for blur, evaluations in stages:
-        blurs = (_blur(config.samples, blur), _blur(config.lines, blur).T)
-
-        def error(offset: Tensor, blurs: tuple[Tensor, Tensor] = blurs) -> Tensor:
-            seen = shown(renderer, (start @ Pose.exp(offset * unit)).unsqueeze(0) @ sweep, anatomy_index)
-            return 1e3 * (blurs[0] @ (seen - images) @ blurs[1]).square().mean()
-
-        offset = _descend(error, offset, evaluations)
-    return start @ Pose.exp(offset * unit)
-
-
-def _descend(error: Callable[[Tensor], Tensor], start: Tensor, evaluations: int) -> Float[Tensor, " unknowns"]:
-    """Where ``evaluations`` of ``error`` and its gradient lead from ``start``."""
-    value = start.clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS([value], max_iter=evaluations, max_eval=evaluations, line_search_fn="strong_wolfe")
-
-    def evaluate() -> Tensor:
-        optimiser.zero_grad()
-        result = error(value)
-        result.backward()  # type: ignore[no-untyped-call]
-        return result.detach()
-
-    optimiser.step(evaluate)  # type: ignore[no-untyped-call]
-    return value.detach()
+    offset = torch.zeros(6)
+    for blur, half in steps:
+        aside = half * torch.eye(6)
+        places = start @ Pose.exp(torch.cat((offset[None], offset + aside, offset - aside)) * torch.tensor(UNIT))
+        every = places.unsqueeze(1) @ sweep
+        frames = Pose(every.quaternion.flatten(0, 1), every.translation.flatten(0, 1))
+        seen = shown(renderer, frames, anatomy_index).unflatten(0, (13, -1)) - images
+        error = (_blur(config.samples, blur) @ seen @ _blur(config.lines, blur).T).flatten(1)
+        slope = (error[1:7] - error[7:]) / (2.0 * half)
+        normal = slope @ slope.T
+        offset = offset - torch.linalg.solve(normal + _DAMPING * normal.diagonal().diag(), slope @ error[0])
+    return start @ Pose.exp(offset * torch.tensor(UNIT))
 
 
 def _blur(count: int, deviation: float) -> Float[Tensor, "count count"]:

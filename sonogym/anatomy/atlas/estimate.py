@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -32,6 +32,7 @@ REGISTERED = 6  # patients
 SPREAD = 20e-3  # m between patients at which an organ's place is worth 1/e
 SOFT = dict.fromkeys((*ORGANS, *VESSELS), (-20.0, 300.0)) | {"lung_right": (-1000.0, -500.0)}  # HU
 PROBE = 8e-3  # m: radius of the ball whose HU must fit the organ
+_LEVEL_OF = {"sacrum": "S1"}
 END = 12e-3  # m: landmarks closer to an end of the scan are not given
 
 
@@ -54,23 +55,24 @@ def estimate_landmarks(
 
     Empty where no spine is found.
 
-    The confidence of a vertebra is the belief in the numbering; that of an organ says how far the patients agree on
-    its place and how well the HU there fit it, times the belief. A ``known`` vertebra [m] (by landmark name) settles
+    The confidence of a vertebra is that of :meth:`Levels.confidence`; that of an organ says how far the patients agree
+    on its place and how well the HU there fit it, times the vertebrae's median. A ``known`` vertebra [m] (by landmark name) settles
     the numbering.
     """
     scene = make_scene(hu, tissue, grid)
     templates, model = load_templates(progress)
     given = {name.removeprefix("vertebra_"): point for name, point in known.items() if name.startswith("vertebra_")}
     levels = renumbered(find_levels(scene, find_spine(scene), model), given)
-    levels = Levels(centres=_whole(levels, scene), belief=levels.belief)
+    levels = replace(levels, centres=_whole(levels, scene))
     if len(levels.centres) < LEAST_LEVELS or sum(name in model.names for name in levels.centres) < 2:
         return Estimate(landmarks={}, confidence={})
     places = {f"vertebra_{name}": point for name, point in levels.centres.items()}
     if "S1" in levels.centres:
         places["sacrum"] = levels.centres["S1"]
-    confidence = dict.fromkeys(places, levels.belief)
+    confidence = {name: levels.confidence(_LEVEL_OF.get(name, name.removeprefix("vertebra_"))) for name in places}
+    usual = float(np.median(list(confidence.values())))
     for name, (point, agreement) in _organs(scene, levels, templates, progress).items():
-        places[name], confidence[name] = point, levels.belief * agreement * _plausible(scene, name, point)
+        places[name], confidence[name] = point, usual * agreement * _plausible(scene, name, point)
     return Estimate(landmarks=places, confidence={name: round(value, 2) for name, value in confidence.items()})
 
 

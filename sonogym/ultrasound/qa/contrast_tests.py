@@ -11,7 +11,7 @@ from sonogym.ultrasound.beam import NOISE_LEVEL
 from sonogym.ultrasound.psf import axial_width, lateral_width
 from sonogym.ultrasound.qa import measures
 from sonogym.ultrasound.qa.phantom import GREY_DECIBELS, Disc, Medium, slab
-from sonogym.ultrasound.qa.plan import Plan
+from sonogym.ultrasound.qa.plan import Plan, beside, range_of
 from sonogym.ultrasound.qa.row import Row, at_least, at_most, within
 from sonogym.ultrasound.qa.scan import Scan, samples_for, scan
 from sonogym.ultrasound.transducer import MAX_DEPTH, Transducer
@@ -36,7 +36,7 @@ def contrast(transducer: Transducer, plan: Plan, scanned: Scan) -> list[Row]:
     rows = []
     for disc in plan.grey:
         decibels = GREY_DECIBELS[disc.medium]
-        target, around = scanned.values(disc, _TARGET), _around(scanned, disc, 1.75)
+        target, around = scanned.values(disc, _TARGET), _around(transducer, scanned, disc, 1.75)
         name = f"{decibels:+g} dB target"
         cnr = measures.rayleigh_contrast_to_noise(decibels)
         gcnr = measures.rayleigh_generalized_contrast_to_noise(decibels)
@@ -48,8 +48,8 @@ def contrast(transducer: Transducer, plan: Plan, scanned: Scan) -> list[Row]:
                    "two Rayleigh laws"),
         ]  # fmt: skip
     for disc in plan.cysts[:2]:
-        target, around = scanned.values(disc, _TARGET), _around(scanned, disc, 2.2)
-        name = f"anechoic cyst at {1e3 * disc.z:.0f} mm"
+        target, around = scanned.values(disc, _TARGET), _around(transducer, scanned, disc, 2.2)
+        name = f"anechoic cyst at {1e3 * range_of(transducer, (disc.x, disc.z)):.0f} mm"
         rows += [
             at_most("contrast", name, "dB", measures.contrast_decibels(target, around), _LEAST_ANECHOIC, "design"),
             at_least(
@@ -63,11 +63,10 @@ def low_contrast(transducer: Transducer, plan: Plan, scanned: Scan) -> list[Row]
     """Diameter from which the -3 dB target is detected for certain (signal-to-noise ratio 5 of its mean intensity)."""
     disc = next(disc for disc in plan.grey if disc.medium is Medium.MINUS_3)
     target = (scanned.values(disc, _TARGET) ** 2).mean(axis=1)
-    sides = [Disc(x=disc.x + side * 1.75 * disc.radius, z=disc.z, radius=disc.radius, medium=disc.medium)
-             for side in (-1.0, 1.0)]  # fmt: skip
+    sides = [beside(transducer, disc, side * 1.75 * disc.radius) for side in (-1.0, 1.0)]
     around = np.concatenate([(scanned.values(side, _TARGET) ** 2).mean(axis=1) for side in sides])
     diameter = 2.0 * _TARGET * disc.radius
-    width = float(lateral_width(transducer, torch.tensor(disc.z)))
+    width = float(lateral_width(transducer, torch.tensor(range_of(transducer, (disc.x, disc.z)))))
     expected = measures.lesion_signal_to_noise(-3.0, diameter, measures.speckle_cell(axial_width(transducer), width))
     measured = measures.detectability(target, around)
     return [
@@ -86,8 +85,8 @@ def uniformity(transducer: Transducer) -> list[Row]:
     flat = band / np.sqrt((band**2).mean(axis=(0, 2), keepdims=True))
     inner = band[:, :, _EDGE:-_EDGE]
     return [
-        at_most("uniformity", "largest deviation of a line", "dB", measures.non_uniformity(inner), 4.0, "AAPM"),
-        at_most("uniformity", "the same with the outermost lines", "dB", measures.non_uniformity(band), 4.0, "AAPM"),
+        at_most("uniformity", "largest deviation of a line", "dB", measures.non_uniformity(inner), 4.0, "design"),
+        at_most("uniformity", "the same with the outermost lines", "dB", measures.non_uniformity(band), 4.0, "design"),
         within("uniformity", "speckle mean over deviation", "", float(flat.mean() / flat.std()), measures.RAYLEIGH_SNR,
                0.05, "Rayleigh law, V1"),
     ]  # fmt: skip
@@ -105,12 +104,9 @@ def scan_penetration(transducer: Transducer) -> tuple[Scan, Scan]:
 def penetration(transducer: Transducer, scans: tuple[Scan, Scan]) -> list[Row]:
     """Depth where the phantom's echoes are as strong as the noise, for either attenuation (IEC 61391-2)."""
     scanned, noise = scans
-    side = LINES // 10  # lines beside the seam hold both media
     floor = noise.envelope.mean(axis=(0, 2))
     rows = []
-    for attenuation, lines in zip(
-        _ATTENUATIONS, (slice(0, LINES // 4 - side), slice(LINES // 4 + side, None)), strict=True
-    ):
+    for attenuation, lines in zip(_ATTENUATIONS, _halves(transducer), strict=True):
         signal = scanned.envelope[:, :, lines].mean(axis=(0, 2))
         measured = measures.penetration_depth(scanned.depth, signal, floor)
         expected = _penetration(transducer, attenuation)
@@ -126,8 +122,18 @@ def _penetration(transducer: Transducer, attenuation: float) -> float:
     return -20.0 * math.log10(NOISE_LEVEL) / (2.0 * 1e-4 * attenuation * transducer.center_frequency)
 
 
-def _around(scanned: Scan, disc: Disc, offset: float) -> np.ndarray:
+def _halves(transducer: Transducer) -> tuple[slice, slice]:
+    """Lines of the penetration scan on the left and on the right, but for those beside a seam, which hold both media.
+
+    Those of a radial probe start at the seam below it and go round by the right.
+    """
+    side, half = LINES // 10, LINES // 4
+    if transducer.kind == "radial":
+        return slice(half + side, 2 * half - side), slice(side, half - side)
+    return slice(0, half - side), slice(half + side, None)
+
+
+def _around(transducer: Transducer, scanned: Scan, disc: Disc, offset: float) -> np.ndarray:
     """Background at the depth of ``disc``, ``offset`` radii to either side."""
-    sides = [Disc(x=disc.x + side * offset * disc.radius, z=disc.z, radius=disc.radius, medium=Medium.BACKGROUND)
-             for side in (-1.0, 1.0)]  # fmt: skip
+    sides = [beside(transducer, disc, side * offset * disc.radius) for side in (-1.0, 1.0)]
     return np.concatenate([scanned.values(side, _AROUND) for side in sides], axis=1)

@@ -13,11 +13,12 @@ from sonogym.ultrasound.qa.phantom import Disc, Medium, sheet, slab
 from sonogym.ultrasound.qa.plan import (
     AXIAL_SPACINGS,
     LATERAL_SPACINGS,
-    LINES,
     NEAR_RANGES,
     Plan,
     half_width,
+    lines_for,
     near_wires,
+    range_of,
 )
 from sonogym.ultrasound.qa.row import Row, at_most, within
 from sonogym.ultrasound.qa.scan import Scan, elevation_profile, samples_for, scan
@@ -35,7 +36,7 @@ _VISIBLE = 2.0  # 6 dB above what surrounds it
 def scan_wires(transducer: Transducer, plan: Plan, background: Medium) -> Scan:
     """Every wire of the plan in ``background``."""
     body = slab(transducer, transducer.depth, 0.5 * plan.wire, background, plan.wires())
-    return scan(body, transducer, LINES, samples_for(transducer, transducer.depth, 5.0), transducer.depth)
+    return scan(body, transducer, lines_for(transducer), samples_for(transducer, transducer.depth, 5.0), transducer.depth)
 
 
 def resolution(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:
@@ -43,9 +44,12 @@ def resolution(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:
     rows = [row for place in plan.column[::2] for row in _widths(transducer, plan, wires, place)]
     axial = [_along(wires, place, 0.5 * gap + 3.0 * axial_width(transducer))
              for place, gap in zip(plan.axial_pairs, AXIAL_SPACINGS, strict=True)]  # fmt: skip
-    lateral = [_across(wires, place, 0.5 * gap + 3.0 * _lateral(transducer, place[1]))
+    lateral = [_across(wires, place, 0.5 * gap + 3.0 * _lateral(transducer, range_of(transducer, place)))
                for place, gap in zip(plan.lateral_pairs, LATERAL_SPACINGS, strict=True)]  # fmt: skip
-    beams = (_seen_axial(transducer, plan), _seen_lateral(transducer, plan, plan.lateral_pairs[0][1]))
+    beams = (
+        _seen_axial(transducer, plan),
+        _seen_lateral(transducer, plan, range_of(transducer, plan.lateral_pairs[0])),
+    )
     for name, spacings, profiles, width in (
         ("axial", AXIAL_SPACINGS, axial, beams[0]),
         ("lateral", LATERAL_SPACINGS, lateral, beams[1]),
@@ -59,7 +63,7 @@ def resolution(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:
 
 
 def distances(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:
-    """Distances between the outermost wires of the column and of the row, in the scan-converted picture."""
+    """Distances between wires far apart along and across, in the scan-converted picture."""
     samples, lines = wires.beam.shape
     convert = ScanConverter(transducer, lines, samples, transducer.depth, _PIXELS, _PIXELS)
     image, z, x = convert(wires.beam).double().numpy(), convert.z.double().numpy(), convert.x.double().numpy()
@@ -70,11 +74,11 @@ def distances(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:
         window = image[np.ix_(down, across)]
         return measures.centroid(window, z[down], x[across], 0.5 * float(window.max()))
 
-    ends = [[found(group[i]) for i in (0, -1)] for group in (plan.column, plan.row)]
+    ends = [[found(place) for place in pair] for pair in (plan.vertical, plan.horizontal)]
     vertical, horizontal = (ends[0][1][0] - ends[0][0][0], ends[1][1][1] - ends[1][0][1])
-    down = plan.column[-1][1] - plan.column[0][1]
-    across = plan.row[-1][0] - plan.row[0][0]
-    source = "true distance; AAPM: 1.5 % along, 2 % across"
+    down = plan.vertical[1][1] - plan.vertical[0][1]
+    across = plan.horizontal[1][0] - plan.horizontal[0][0]
+    source = "true distance; limits of 1.5 % along and 2 % across: design"
     return [
         within("distance", "vertical", "mm", 1e3 * vertical, 1e3 * down, 15.0 * down, source),
         within("distance", "horizontal", "mm", 1e3 * horizontal, 1e3 * across, 20.0 * across, source),
@@ -85,7 +89,7 @@ def dead_zone(transducer: Transducer) -> list[Row]:
     """Range of the nearest wire that stands 6 dB above its surroundings; every wire beyond it must as well."""
     discs = near_wires(transducer)
     body = slab(transducer, _NEAR_DEPTH, 0.05e-3, Medium.SILENT, discs)
-    near = scan(body, transducer, LINES, samples_for(transducer, _NEAR_DEPTH, 5.0), _NEAR_DEPTH)
+    near = scan(body, transducer, lines_for(transducer), samples_for(transducer, _NEAR_DEPTH, 5.0), _NEAR_DEPTH)
     nearest = math.inf
     for disc, place in reversed(list(zip(discs, NEAR_RANGES, strict=True))):
         if not _visible(near, disc):
@@ -93,7 +97,7 @@ def dead_zone(transducer: Transducer) -> list[Row]:
         nearest = place
     megahertz = 1e-6 * transducer.center_frequency
     limit = 7.0 if megahertz < 3.0 else 5.0 if megahertz < 7.0 else 3.0
-    source = f"AAPM at {megahertz:g} MHz; wires every mm, the transmit pulse itself is not simulated"
+    source = f"design, at {megahertz:g} MHz; wires every mm, the transmit pulse itself is not simulated"
     return [at_most("dead zone", "nearest wire seen", "mm", 1e3 * nearest, limit, source)]
 
 
@@ -101,8 +105,9 @@ def elevation(transducer: Transducer) -> list[Row]:
     """Slice thickness: an opaque sheet seen edge-on while the probe slides past it, its own thickness taken off."""
     places = [share * transducer.depth for share in (0.3, 0.5, 0.8)]
     widths = [float(elevation_width(transducer, torch.tensor(place))) for place in places]
+    face = transducer.radius if transducer.kind == "radial" else 0.0
     bodies = [
-        sheet(place, 0.25 * half_width(transducer, place), _SHEET_SHARE * w, 3.5 * w)
+        sheet(place + face, 0.25 * half_width(transducer, place), _SHEET_SHARE * w, 3.5 * w)
         for place, w in zip(places, widths, strict=True)
     ]
     shifts = np.array(widths)[:, None] * _SHIFTS
@@ -120,8 +125,9 @@ def elevation(transducer: Transducer) -> list[Row]:
 
 
 def _widths(transducer: Transducer, plan: Plan, wires: Scan, place: tuple[float, float]) -> list[Row]:
-    beam = _lateral(transducer, place[1])
-    expected = (_seen_axial(transducer, plan), _seen_lateral(transducer, plan, place[1]))
+    at = range_of(transducer, place)
+    beam = _lateral(transducer, at)
+    expected = (_seen_axial(transducer, plan), _seen_lateral(transducer, plan, at))
     step, (row, line) = wires.depth[1] - wires.depth[0], _nearest(wires, *place)
     reach = math.ceil((3.0 * axial_width(transducer) + plan.wire) / step)
     pitch = float(np.hypot(wires.x[row, line + 1] - wires.x[row, line], wires.z[row, line + 1] - wires.z[row, line]))
@@ -132,11 +138,11 @@ def _widths(transducer: Transducer, plan: Plan, wires: Scan, place: tuple[float,
         measures.full_width(np.arange(block.shape[0]) * step, block[:, best]),
         measures.full_width(np.arange(block.shape[1]) * pitch, block[top]),
     )
-    at = f"at {1e3 * place[1]:.0f} mm"
+    name = f"width at {1e3 * at:.0f} mm"
     return [
-        within("resolution", f"axial width {at}", "mm", 1e3 * measured[0], 1e3 * expected[0], 100.0 * expected[0],
+        within("resolution", f"axial {name}", "mm", 1e3 * measured[0], 1e3 * expected[0], 100.0 * expected[0],
                ".441 lambda / B_eff (V7), with the wire"),
-        within("resolution", f"lateral width {at}", "mm", 1e3 * measured[1], 1e3 * expected[1], 150.0 * expected[1],
+        within("resolution", f"lateral {name}", "mm", 1e3 * measured[1], 1e3 * expected[1], 150.0 * expected[1],
                "aperture and focus (V8), with the wire"),
     ]  # fmt: skip
 

@@ -1,27 +1,30 @@
 """Where the targets of the phantom lie for one probe: groups as in general-purpose phantoms, spaced by its depth.
 
-All places and spacings are design choices.
+Round a radial probe the groups lie on arcs in directions of their own. All places and spacings are design choices.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from sonogym.errors import InvalidInputError
 from sonogym.ultrasound.psf import lateral_width
 from sonogym.ultrasound.qa.phantom import GREY_DECIBELS, Disc, Medium
 from sonogym.ultrasound.transducer import Transducer
 
-LINES = 1024  # of the scans of wires
+LINES, ALL_ROUND = 1024, 2048  # of the scans of wires; of a radial probe
 THINNEST_WIRE = 0.05e-3  # m: radius of the nylon filament of real phantoms
 AXIAL_SPACINGS = (2e-3, 1e-3, 0.5e-3, 0.25e-3)  # m
 LATERAL_SPACINGS = (5e-3, 3e-3, 2e-3, 1e-3, 0.5e-3)  # m
 NEAR_RANGES = (1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3)  # m
 _USED = 0.8  # share of the view's half width in which targets are put
+# Directions of the groups round a radial probe, so that none lies in the shadow of another; lines start at 0 and
+# distances are measured at 0, 90, 180 and 270 degrees.
+_AXIAL_TURN, _LATERAL_TURN, _CYST_TURN, _GREY_TURN = (math.radians(turn) for turn in (130.0, 45.0, 90.0, 180.0))
+_SPIRAL = (math.radians(193.0), math.radians(18.0))  # of the column: first wire, and from wire to wire
 
 Place = tuple[float, float]
 
@@ -30,7 +33,8 @@ Place = tuple[float, float]
 class Plan:
     """All [m], in the probe frame.
 
-    ``wire`` radius of every wire; ``column`` (x, z) down the middle; ``row`` (x, z) across; ``axial_pairs`` and
+    ``wire`` radius of every wire; ``column`` (x, z) at growing depth; ``row`` (x, z) across, or a ring round a radial
+    probe; ``vertical`` and ``horizontal`` two wires of these each, whose distance is measured; ``axial_pairs`` and
     ``lateral_pairs`` (x, z) of the middle of a pair, one for each spacing, ``pair_wires`` their wires; ``cysts``
     anechoic and ``grey`` discs.
     """
@@ -39,6 +43,8 @@ class Plan:
     column: tuple[Place, ...]
     row: tuple[Place, ...]
     row_spacing: float
+    vertical: tuple[Place, Place]
+    horizontal: tuple[Place, Place]
     axial_pairs: tuple[Place, ...]
     lateral_pairs: tuple[Place, ...]
     cysts: tuple[Disc, ...]
@@ -57,27 +63,31 @@ def wires(places: list[Place], radius: float) -> list[Disc]:
 
 
 def make_plan(transducer: Transducer) -> Plan:
-    """The plan for a probe at its own depth; raises :class:`InvalidInputError` for a radial one."""
-    if transducer.kind == "radial":
-        raise InvalidInputError(f"probe {transducer.name!r} looks all round: the phantom has no place for it")
+    """The plan for a probe at its own depth."""
     depth = transducer.depth
-    pitch = float(transducer.line_pitch(LINES, torch.tensor([depth]))[0])
+    pitch = float(transducer.line_pitch(lines_for(transducer), torch.tensor([depth]))[0])
     wire = max(THINNEST_WIRE, 0.6 * pitch)  # wide enough to be met by at least one line
     spacing = 10e-3 if depth >= 80e-3 else 5e-3
-    deep = 0.55 * depth
-    count = int(_USED * half_width(transducer, deep) / spacing)
+    column, row = _column(transducer, wire), _row(transducer, 0.55 * depth, spacing)
     axial, lateral = _axial(transducer, 0.35 * depth), _lateral(transducer, 0.65 * depth)
     return Plan(
         wire=wire,
-        column=_column(transducer, wire),
-        row=tuple((k * spacing, deep) for k in range(-count, count + 1) if k),
+        column=column,
+        row=row,
         row_spacing=spacing,
+        vertical=(row[2], row[0]) if transducer.kind == "radial" else (column[0], column[-1]),
+        horizontal=(row[3], row[1]) if transducer.kind == "radial" else (row[0], row[-1]),
         axial_pairs=axial,
         lateral_pairs=lateral,
         pair_wires=_pair_wires(transducer, wire, axial, lateral),
-        cysts=_cysts(depth),
+        cysts=_cysts(transducer),
         grey=_grey(transducer),
     )
+
+
+def lines_for(transducer: Transducer) -> int:
+    """Scan lines of the scans of wires."""
+    return ALL_ROUND if transducer.kind == "radial" else LINES
 
 
 def near_wires(transducer: Transducer) -> list[Disc]:
@@ -94,11 +104,35 @@ def half_width(transducer: Transducer, z: float) -> float:
     return (transducer.radius + z) * math.tan(min(0.5 * transducer.field_of_view, 1.2))
 
 
+def range_of(transducer: Transducer, place: Place) -> float:
+    """Depth [m] at which the beam meets a place: z below the face, or the distance from a radial probe's."""
+    return math.hypot(*place) - transducer.radius if transducer.kind == "radial" else place[1]
+
+
+def beside(transducer: Transducer, disc: Disc, shift: float) -> Disc:
+    """``disc`` moved by ``shift`` [m] across at its depth."""
+    turn = math.atan2(disc.x, disc.z)
+    x, z = _at(transducer, shift if transducer.kind == "radial" else disc.x + shift,
+               range_of(transducer, (disc.x, disc.z)), turn)  # fmt: skip
+    return replace(disc, x=x, z=z)
+
+
+def _at(transducer: Transducer, across: float, distance: float, turn: float) -> Place:
+    """``across`` [m] beside the middle at depth ``distance`` [m]; round a radial probe on the arc about ``turn``."""
+    if transducer.kind != "radial":
+        return across, distance
+    reach = transducer.radius + distance
+    angle = turn + across / reach
+    return reach * math.sin(angle), reach * math.cos(angle)
+
+
 def _polar(transducer: Transducer, fraction: float, distance: float) -> Place:
     """``distance`` [m] along the scan line at ``fraction`` -1/2 .. 1/2 of the view."""
     if transducer.kind == "linear":
         return fraction * transducer.width, distance
     angle = fraction * transducer.field_of_view
+    if transducer.kind == "radial":
+        return _at(transducer, 0.0, distance, angle)
     reach = transducer.radius + distance
     return reach * math.sin(angle), reach * math.cos(angle) - transducer.radius
 
@@ -111,7 +145,7 @@ def _pair_wires(
     ends += [(place, gap, 0.0) for place, gap in zip(lateral, LATERAL_SPACINGS, strict=True)]
     places = []
     for (x, z), across, along in ends:
-        angle = 0.0 if transducer.kind == "linear" else math.atan2(x, z + transducer.radius)
+        angle = 0.0 if transducer.kind == "linear" else math.atan2(x, z + _apex(transducer))
         cosine, sine = 0.5 * math.cos(angle), 0.5 * math.sin(angle)
         places += [
             (x + s * (across * cosine + along * sine), z + s * (along * cosine - across * sine)) for s in (-1, 1)
@@ -119,9 +153,26 @@ def _pair_wires(
     return tuple(places)
 
 
+def _apex(transducer: Transducer) -> float:
+    """How far [m] behind the origin of the probe frame its scan lines meet."""
+    return 0.0 if transducer.kind == "radial" else transducer.radius
+
+
+def _row(transducer: Transducer, z: float, spacing: float) -> tuple[Place, ...]:
+    """Wires ``spacing`` [m] apart across the view at depth ``z`` [m], or four on a ring round a radial probe."""
+    if transducer.kind == "radial":
+        return tuple(_at(transducer, 0.0, z, 0.5 * math.pi * quarter) for quarter in range(4))
+    count = int(_USED * half_width(transducer, z) / spacing)
+    return tuple((k * spacing, z) for k in range(-count, count + 1) if k)
+
+
 def _column(transducer: Transducer, wire: float) -> tuple[Place, ...]:
     """Nine wires a tenth of the depth apart, each just beside the shadows of those above."""
     ranges = [0.1 * i * transducer.depth for i in range(1, 10)]
+    if transducer.kind == "radial":
+        step = 2.0 * math.pi / ALL_ROUND  # on scan lines, so that both flanks of a wire are met alike
+        turns = [round((_SPIRAL[0] + i * _SPIRAL[1]) / step) * step for i in range(len(ranges))]
+        return tuple(_at(transducer, 0.0, r, turn) for r, turn in zip(ranges, turns, strict=True))
     full = transducer.width if transducer.kind == "linear" else transducer.field_of_view
     half = [wire / (full * (1.0 if transducer.kind == "linear" else transducer.radius + r)) for r in ranges]
     fraction = [0.0]
@@ -136,7 +187,7 @@ def _width(transducer: Transducer, z: float) -> float:
 
 def _axial(transducer: Transducer, z: float) -> tuple[Place, ...]:
     gap = 4.0 * _width(transducer, z)
-    return tuple((-(i + 1.5) * gap, z) for i in range(len(AXIAL_SPACINGS)))
+    return tuple(_at(transducer, -(i + 1.5) * gap, z, _AXIAL_TURN) for i in range(len(AXIAL_SPACINGS)))
 
 
 def _lateral(transducer: Transducer, z: float) -> tuple[Place, ...]:
@@ -145,24 +196,30 @@ def _lateral(transducer: Transducer, z: float) -> tuple[Place, ...]:
     places, left, right = [], -0.75 * gap, 0.75 * gap
     for i, spacing in enumerate(LATERAL_SPACINGS):
         if i < 2:
-            places.append((left - 0.5 * spacing, z))
+            places.append(_at(transducer, left - 0.5 * spacing, z, _LATERAL_TURN))
             left -= spacing + gap
         else:
-            places.append((right + 0.5 * spacing, z))
+            places.append(_at(transducer, right + 0.5 * spacing, z, _LATERAL_TURN))
             right += spacing + gap
     return tuple(places)
 
 
-def _cysts(depth: float) -> tuple[Disc, ...]:
-    radius = depth / 30.0
+def _cysts(transducer: Transducer) -> tuple[Disc, ...]:
+    radius = transducer.depth / 30.0
     places = ((0.0, 0.2, 1.0), (0.0, 0.72, 1.0), (-5.0, 0.72, 0.6), (5.0, 0.72, 0.35))
     return tuple(
-        Disc(x=x * radius, z=z * depth, radius=share * radius, medium=Medium.ANECHOIC) for x, z, share in places
+        _disc(_at(transducer, x * radius, z * transducer.depth, _CYST_TURN), share * radius, Medium.ANECHOIC)
+        for x, z, share in places
     )
 
 
 def _grey(transducer: Transducer) -> tuple[Disc, ...]:
     radius, z = transducer.depth / 25.0, 0.45 * transducer.depth
     return tuple(
-        Disc(x=(i - 2) * 3.5 * radius, z=z, radius=radius, medium=medium) for i, medium in enumerate(GREY_DECIBELS)
+        _disc(_at(transducer, (i - 2) * 3.5 * radius, z, _GREY_TURN), radius, medium)
+        for i, medium in enumerate(GREY_DECIBELS)
     )
+
+
+def _disc(place: Place, radius: float, medium: Medium) -> Disc:
+    return Disc(x=place[0], z=place[1], radius=radius, medium=medium)

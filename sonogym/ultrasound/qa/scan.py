@@ -84,13 +84,15 @@ def elevation_profile(
     bodies: Sequence[AcousticAnatomy], transducer: Transducer, shifts: np.ndarray, depth: float, samples: int
 ) -> np.ndarray:
     """Highest echo (bodies, shifts) while the probe slides in elevation; ``shifts`` (bodies, shifts) [m]."""
-    config = RenderConfig(lines=8, samples=samples, depth=depth, planes=9, contact=False, noise=False,
+    lines = 64 if transducer.kind == "radial" else 8  # all round, eight lines would blur into one another
+    config = RenderConfig(lines=lines, samples=samples, depth=depth, planes=9, contact=False, noise=False,
                           outputs=("envelope",))  # fmt: skip
     renderer = Renderer(bodies, transducer, config, tissues=TABLE)
     poses = [phantom_pose(elevation=float(shift)) for shift in shifts.ravel()]
     placed = Pose(torch.stack([p.quaternion for p in poses]), torch.stack([p.translation for p in poses]))
     frame = renderer.render(placed, torch.arange(len(bodies)).repeat_interleave(shifts.shape[1]))
-    middle = _envelope(frame)[:, :, 3:5]  # lines farther out meet a flat sheet at longer ranges
+    straight = slice(0, 1) if transducer.kind == "radial" else slice(3, 5)
+    middle = _envelope(frame)[:, :, straight]  # lines farther out meet a flat sheet at longer ranges
     return middle.max(axis=1).mean(axis=1).reshape(shifts.shape)
 
 
@@ -104,4 +106,4 @@ def _places(frame: Frame, transducer: Transducer) -> tuple[np.ndarray, np.ndarra
     if transducer.kind == "linear":
         return np.broadcast_to(line, (len(depth), len(line))), np.broadcast_to(depth[:, None], (len(depth), len(line)))
     reach = transducer.radius + depth[:, None]
-    return reach * np.sin(line), reach * np.cos(line) - transducer.radius
+    return reach * np.sin(line), reach * np.cos(line) - (0.0 if transducer.kind == "radial" else transducer.radius)
