@@ -12,6 +12,7 @@ from sonogym.agents.evaluate import evaluate
 from sonogym.agents.experts import ExpertPolicy
 from sonogym.anatomy.breathing import displacement
 from sonogym.anatomy.bricks import BrickStack
+from sonogym.anatomy.stack import VolumeStack
 from sonogym.anatomy.tissues import Tissue
 from sonogym.anatomy.volume import Volume
 from sonogym.envs.scan_targets import TARGETS, target_points
@@ -42,7 +43,7 @@ def muscle_with_a_plate():
     labels[:, :30, :, round(PLATE[0] / 2e-3) : round(PLATE[1] / 2e-3)] = int(Tissue.CORTICAL_BONE)
     matrix = torch.diag(torch.tensor([2e-3, 2e-3, 2e-3, 1.0], dtype=torch.float64))
     matrix[:2, 3] = -0.06
-    return BrickStack.from_volumes([Volume(labels, matrix)])
+    return BrickStack.from_volumes([Volume(labels.expand(4, -1, -1, -1), matrix)])
 
 
 def look(points, probe="C5-2v"):
@@ -70,7 +71,7 @@ def test_nothing_is_seen_behind_bone():
 def test_target_points_lie_in_their_own_organ(target):
     body = task_of().simulator.renderer.bodies[0]
     points = target_points([body], target)[0]
-    stack = BrickStack.from_volumes([body.tissues])
+    stack = VolumeStack.from_volumes([body.tissues])
     voxel = stack.voxel(points[None], torch.tensor([0]))[0].round().long()
     assert set(body.tissues.voxels[0][tuple(voxel.T)].tolist()) <= {int(t) for t in TARGETS[target].tissues}
     if target.startswith("kidney"):
