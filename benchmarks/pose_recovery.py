@@ -18,7 +18,7 @@ from sonogym.anatomy.phantoms import phantom_pose
 from sonogym.geometry import Pose
 from sonogym.ultrasound.acquisition import Sweep
 from sonogym.ultrasound.frame import RenderConfig
-from sonogym.ultrasound.registration import STEPS, register, shown
+from sonogym.ultrasound.registration import STEPS, register, shown, swept
 from sonogym.ultrasound.renderer import Renderer
 
 TILT = math.radians(8.0)
@@ -36,7 +36,7 @@ def main() -> None:
     sweep = Sweep(planes=5, tilt=TILT).poses(Pose.identity())
     truth = phantom_pose(press=0.004) @ Pose.exp(torch.tensor([1.3e-3, 7e-4, 4e-4, 0.03, -0.02, 0.04]))
     with torch.no_grad():
-        images = shown(renderer, truth.unsqueeze(0) @ sweep)
+        images = shown(renderer, swept(truth.unsqueeze(0), sweep))
     generator, rows = torch.Generator().manual_seed(0), []
     for _ in range(options.starts):
         direction = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator), dim=1)

@@ -126,7 +126,7 @@ def test_wrong_batches_are_refused(renderer, pose, index, envs, message):
         ((4, 0, 4), 1.0, "2 voxels along each axis"),
         ((4, 4, 1), 1.0, "2 voxels along each axis"),
         ((4, 4, 4), 1e3, r"millimetres\?"),
-        ((4, 4, 4), 1e-3, r"in \[5e-05, 0.02\] m"),
+        ((4, 4, 4), 1e-2, r"in \[5e-05, 0.02\] m"),
     ],
 )
 def test_degenerate_volumes_are_refused(shape, scale, message):

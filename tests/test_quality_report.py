@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from sonogym.cli import qa
 from sonogym.errors import InvalidInputError, UnknownNameError
 from sonogym.ultrasound.qa import contrast_tests, geometry_tests
-from sonogym.ultrasound.qa.phantom import Medium
-from sonogym.ultrasound.qa.plan import make_plan
+from sonogym.ultrasound.qa.phantom import Disc, Medium
+from sonogym.ultrasound.qa.plan import beside, make_plan
 from sonogym.ultrasound.qa.row import Row, at_least, at_most, within
 from sonogym.ultrasound.transducer import load_probe
 
@@ -120,6 +120,25 @@ def test_wires_are_where_the_plan_puts_them():
         near = np.hypot(scanned.x - x, scanned.z - z) < 0.6e-3
         reach = np.hypot(scanned.x - x, scanned.z - z) < 2e-3
         assert scanned.envelope[0][near].max() == scanned.envelope[0][reach].max()
+
+
+def test_round_a_radial_probe_no_wire_stands_in_the_shadow_of_another():
+    """Bearings of wires apart by more than both half widths, seen from the axis; pairs, half hidden, are left out."""
+    transducer = load_probe("radial360")
+    plan = make_plan(transducer)
+    singles = [complex(z, x) for x, z in (*plan.column, *plan.row)]
+    for i, one in enumerate(singles):
+        assert transducer.radius < abs(one) < transducer.radius + transducer.depth
+        for other in [*singles[i + 1 :], *(complex(z, x) for x, z in plan.pair_wires)]:
+            apart = abs(np.angle(one / other))
+            assert apart > plan.wire / abs(one) + plan.wire / abs(other)
+    assert abs(singles[9] - singles[11]) == pytest.approx(2 * (transducer.radius + 0.55 * transducer.depth))
+    discs = [Disc(x=x, z=z, radius=1e-3, medium=Medium.WIRE) for x, z in plan.column]
+    for disc in discs:
+        moved = beside(transducer, disc, 2e-3)
+        assert np.hypot(moved.x, moved.z) == pytest.approx(np.hypot(disc.x, disc.z))
+        turn = abs(np.angle(complex(moved.z, moved.x) / complex(disc.z, disc.x)))
+        assert turn * np.hypot(disc.x, disc.z) == pytest.approx(2e-3)
 
 
 def test_penetration_halves_are_the_right_way_round():

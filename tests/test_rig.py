@@ -189,6 +189,8 @@ def test_v23_a_violation_costs_stops_and_says_why(cause):
     infos = run(env, action, 40)
     assert sum(info[f"cost/{cause}"] for info in infos).min() >= 1
     assert (infos[-1]["stop"] == reason).all()
+    if cause in ("force", "pressure"):
+        assert any(((info[f"cost/{cause}"] > 0) & (info["stop"] == StopReason.NONE)).any() for info in infos)
     over = 0.1 * sum(info[f"cost/{cause}"] for info in infos)
     assert np.allclose(infos[-1][f"time_over/{cause}"], over, atol=1e-4)
     assert not infos[-1]["success"].any()

@@ -25,6 +25,13 @@ _DAMPING = 1e-3  # of the diagonal, Marquardt's
 _SHOWN = 60.0  # dB below white that the residual sees
 
 
+def swept(patient_from_probe: Pose, sweep: Pose) -> Pose:
+    """The poses (poses x frames,) of the frames of a ``sweep`` (frames,) from each ``patient_from_probe`` (poses,)."""
+    poses, frames = len(patient_from_probe.translation), len(sweep.translation)
+    first = Pose(*(part.repeat_interleave(frames, 0) for part in vars(patient_from_probe).values()))
+    return first @ Pose(*(part.repeat(poses, 1) for part in vars(sweep).values()))
+
+
 def shown(
     renderer: Renderer, patient_from_probe: Pose, anatomy_index: int = 0, params: RenderParams | None = None
 ) -> Float[Tensor, "frames samples lines"]:
@@ -66,9 +73,8 @@ def register(
     offset = torch.zeros(6)
     for blur, half in steps:
         aside = half * torch.eye(6)
-        places = start @ Pose.exp(torch.cat((offset[None], offset + aside, offset - aside)) * torch.tensor(UNIT))
-        every = places.unsqueeze(1) @ sweep
-        frames = Pose(every.quaternion.flatten(0, 1), every.translation.flatten(0, 1))
+        twists = Pose.exp(torch.cat((offset[None], offset + aside, offset - aside)) * torch.tensor(UNIT))
+        frames = swept(swept(start.unsqueeze(0), twists), sweep)
         seen = shown(renderer, frames, anatomy_index).unflatten(0, (13, -1)) - images
         error = (_blur(config.samples, blur) @ seen @ _blur(config.lines, blur).T).flatten(1)
         slope = (error[1:7] - error[7:]) / (2.0 * half)
