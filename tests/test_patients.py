@@ -1,4 +1,8 @@
-"""Procedural patients: one seed, one patient; sizes, windows and landmarks as in the tables they are drawn from."""
+"""Procedural patients: one seed, one patient; sizes, windows and landmarks as in the tables they are drawn from.
+
+Mutations seen to fail: a CT without a scanner's point spread; gall bladder and stomach not kept inside the wall; a
+chest as deep as the belly.
+"""
 
 import dataclasses
 from itertools import pairwise
