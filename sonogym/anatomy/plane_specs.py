@@ -110,8 +110,9 @@ def _spec(
     family: str, pattern: str, table: Mapping[str, Any], side: str | None, level: str | None, at: int
 ) -> PlaneSpec:
     words = {"side": side, "level": level}
+    ends = [] if level is None else [level.split("_")[0], level.split("_")[-1]]
     if level is not None:
-        words["upper"], words["lower"] = level.split("_")[0], level.split("_")[-1]
+        words["upper"], words["lower"] = ends
     offset = table.get("offset_mm", [0, 0, 0])
     offset = offset[at] if isinstance(offset[0], list) else offset
     return PlaneSpec(
@@ -131,7 +132,7 @@ def _spec(
         turns=tuple(_mirrored_turn(turn, side) for turn in table.get("turns_deg", [[0, 0]])),
         shifts=tuple(1e-3 * shift for shift in table.get("shifts_mm", [0])),
         slides=tuple(1e-3 * slide for slide in table.get("slides_mm", [0])),
-        turns_with=tuple(dict.fromkeys((words["upper"], words["lower"]))) if table.get("frame") == "vertebra" else (),
+        turns_with=tuple(dict.fromkeys(ends)) if table.get("frame") == "vertebra" else (),
         shows=table["shows"],
         notes=table["notes"],
     )
