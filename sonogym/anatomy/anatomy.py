@@ -73,6 +73,13 @@ class Anatomy(Body):
                 "grid: "
                 "resample the labels to the CT"
             )
+        shape, spacing = tuple(self.labels.voxels.shape[1:]), self.labels.spacing
+        if min(shape) < 2:
+            raise InvalidInputError(f"a patient needs at least 2 voxels along each axis, got {shape}")
+        if not FINEST <= min(spacing) <= max(spacing) <= COARSEST:
+            raise InvalidInputError(
+                f"voxels of a patient must be in [{FINEST:g}, {COARSEST:g}] m, got {spacing} (millimetres?)"
+            )
         highest = int(self.labels.voxels.max())
         if highest >= TISSUE_COUNT:
             raise InvalidInputError(f"labels hold tissue id {highest}; known are 0 .. {TISSUE_COUNT - 1}")
@@ -94,6 +101,7 @@ def content_digest(*parts: object) -> str:
     return state.hexdigest()
 
 
+FINEST, COARSEST = 5e-5, 0.02  # m: edges of a patient's voxels
 FORMAT = "2"  # raise it where files of before can no longer be read
 
 

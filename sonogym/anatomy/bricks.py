@@ -44,8 +44,8 @@ class BrickStack:
             raise InvalidInputError("at least one patient is needed, got none")
         shape = torch.tensor([volume.voxels.shape[1:] for volume in volumes])
         multiple = torch.tensor(_MULTIPLE)
-        x, y, z = whole = ((shape + multiple - 1) // multiple * multiple).T
-        size = whole.prod(0)
+        whole = ((shape + multiple - 1) // multiple * multiple).T
+        (x, y, _), size = whole, whole.prod(0)
         flat = torch.zeros(int(size.sum()), 4, dtype=torch.uint8)
         offset = torch.cumsum(size, 0) - size
         for number, volume in enumerate(volumes):

@@ -267,8 +267,9 @@ def _named(
     landmarks, lost = find_landmarks(ids, names, grid)
     counts = np.bincount(ids[ids > 0], minlength=max(names) + 1)
     litres = {name: round(float(counts[i]) * grid.spacing**3 * 1e6, 1) for i, name in names.items()}
-    facts = {"label_table": structures.table, "structures_ml": litres, "landmarks_lost": lost}
-    facts["situs_inversus"] = wanted.situs_inversus
+    facts: dict[str, Any] = {"label_table": structures.table, "structures_ml": litres, "landmarks_lost": lost}
+    if wanted.situs_inversus:
+        facts["situs_inversus"] = True
     return named, landmarks, {**facts, "structures_hu": structure_medians(ids, names, patient.hu) if measured else {}}
 
 

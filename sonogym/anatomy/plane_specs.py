@@ -28,8 +28,8 @@ class PlaneSpec:
     [rad] (about the head axis, towards the head) and ``shifts`` [m] along the head axis are the approaches tried;
     ``offset`` [m] moves the target from the landmarks' mean; ``window`` [m] is half of what should be seen, ``open``
     the share of it that must be. Vectors are RAS, or follow the column at ``spine`` (a level) where that is set, and
-    also its turn about itself where ``turns_with`` names vertebrae (by their spinous processes). ``slides`` [m]: how far
-    from the target, along the head axis, the middle of the image may lie.
+    also its turn about itself where ``turns_with`` names vertebrae (by their spinous processes). ``slides`` [m]: how
+    far from the target, along the head axis, the middle of the image may lie.
     """
 
     name: str

@@ -89,7 +89,8 @@ def import_command(
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
     patient = import_ct(
         source.ct, labels or source.labels, out, 1e-3 * spacing_mm, points, name, label_table, series, heights,
-        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(), situs_inversus=situs_inversus,
+        not (points or labels or source.labels) if atlas is None else atlas, progress=sys.stderr.isatty(),
+        situs_inversus=situs_inversus,
     )  # fmt: skip
     found = _found(patient)
     if json_file is not None:

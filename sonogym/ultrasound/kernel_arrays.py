@@ -17,6 +17,7 @@ import numpy as np
 _BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
+CACHE_LINE = 16  # float32; work begins at one, since vectors that cross from one to the next cost twice as much
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 _1 = np.int32(1)
 
@@ -111,12 +112,14 @@ class Tables(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch of one thread.
 
-    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, lines); those of scatter have rows of zeros
-    above and below. Of a block of rows, the row before it first: ``place`` [m] along the lines, ``word`` the voxels
-    (``across`` [m] from the image plane has no row before),
-    ``gain`` the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
-    ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``, ``corner``, ``met``: the list of
-    interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a block, with room for a blur.
+    ``scatter`` and ``echoes``: real and imaginary part of a frame, (rows, width), the lines first; rows of scatter are
+    as wide as those of ``beam``, and above and below lie some of zeros. Of a block of rows, the row before it first:
+    ``place`` [m] along the lines, ``word`` the voxels (``across`` [m] from the image plane has no row before), ``gain``
+    the scale of scatter; ``shade`` transmission with room for a blur, ``strength`` of the scatterers.
+    Of one row: ``voxel_index`` where its voxels lie, ``heard`` the lines that are not silent, ``fetched`` what the
+    table of ``moved`` holds. ``state``: rows that the march carries down (see :mod:`kernel_march`); ``found``,
+    ``corner``, ``met``: the list of interfaces (see :mod:`kernel_interfaces`); ``beam``: real and imaginary part of a
+    block, with room for a blur.
     """
 
     scatter: tuple[Array, Array]
@@ -130,6 +133,8 @@ class Workspace(NamedTuple):
     strength: Array
     state: Array
     voxel_index: Array
+    heard: Array
+    fetched: Array
     found: Array
     corner: Array
     met: Array
@@ -140,12 +145,18 @@ class Workspace(NamedTuple):
 
 
 @inlined
-def address(index, stride, leap):
+def margin(width: Any, lines: Any) -> Any:
+    """Where the lines begin in a row with room on either side: at a cache line."""
+    return np.int64((width - lines) // 2) // CACHE_LINE * CACHE_LINE
+
+
+@inlined
+def address(index: Any, stride: Any, leap: Any) -> Any:
     """Where the voxel ``index`` of one axis lies: see :func:`sonogym.anatomy.bricks.address`."""
     return np.int32(np.int32(index * stride) + np.int32(np.int32(index >> _1) * leap))
 
 
 @inlined
-def ahead(index, stride, leap):
+def ahead(index: Any, stride: Any, leap: Any) -> Any:
     """How far behind it the next voxel of that axis lies."""
     return np.int32(stride + np.int32(np.int32(index & _1) * leap))

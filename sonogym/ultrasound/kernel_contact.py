@@ -18,11 +18,11 @@ from sonogym.ultrasound.voxel_word import LABEL_MASK, TEXTURE_LEVELS, TEXTURE_SH
 
 _0, _1, _2, _3, _6 = (np.float32(n) for n in (0, 1, 2, 3, 6))
 _LOWEST, _SCALE, _TOP = np.float32(LOWEST), np.float32((NODES - 1) / (HIGHEST - LOWEST)), np.float32(NODES - 1.001)
-_TINY = np.float32(1e-20)
+_TINY, _NEXT = np.float32(1e-20), np.uintp(1)
 _VEIN, _WALL, _LABEL = np.uint32(int(Tissue.VEIN)), np.uint32(int(Tissue.CONNECTIVE)), np.uint32(LABEL_MASK)
 _TEXTURE, _NEUTRAL = np.uint32(TEXTURE_SHIFT), np.uint32(NEUTRAL << TEXTURE_SHIFT)
 _YIELDING = np.uint64(sum(1 << int(tissue) for tissue in YIELDING))
-_TEXTURES, _AROUND = np.uint32((TEXTURE_LEVELS - 1) << TEXTURE_SHIFT), np.uint32(8)
+_TEXTURES, _AROUND, _OPEN = np.uint32((TEXTURE_LEVELS - 1) << TEXTURE_SHIFT), np.uint32(8), np.uint32(0)
 
 
 @inlined
@@ -47,19 +47,40 @@ def undeform(place, depth, indentation, inverse):
 
 
 @compiled
-def undeform_beside(place, across, depth, indentation, inverse, curvature, bulge):
-    """One row of samples beside the image plane: depth along the line and distance from the plane (``moved``)."""
-    for line in range(place.shape[0]):
+def _nodes(depth, indentation, inverse, curvature, node, share):
+    """Node of the table of ``moved`` below the change of area at one row of samples, and the share of the next."""
+    for line in range(depth.shape[0]):
         z, a = depth[line], indentation[line]
         t = min(z * inverse[line], _1)
         pushed = a * (_1 - t * t * (_3 - _2 * t))
         along = _1 + _6 * a * inverse[line] * t * (_1 - t)
         area = along * (_1 + curvature * (z - pushed)) / (_1 + curvature * z)
-        node = min(max((area - _1 - _LOWEST) * _SCALE, _0), _TOP)
-        base = np.int32(node)
-        share = node - np.float32(base)
-        across[line] = bulge[base, 0] + share * (bulge[base + 1, 0] - bulge[base, 0])
-        phi = bulge[base, 1] + share * (bulge[base + 1, 1] - bulge[base, 1])
+        at = min(max((area - _1 - _LOWEST) * _SCALE, _0), _TOP)
+        base = np.int32(at)
+        node[line] = np.uint32(base)
+        share[line] = at - np.float32(base)
+
+
+@compiled
+def _fetch(bulge, node, fetched):
+    """Both columns of the table at the nodes and at the next ones."""
+    for line in range(node.shape[0]):
+        at = np.uintp(node[line])
+        fetched[0, line], fetched[1, line] = bulge[at, 0], bulge[at, 1]
+        fetched[2, line], fetched[3, line] = bulge[at + _NEXT, 0], bulge[at + _NEXT, 1]
+
+
+@compiled
+def undeform_beside(place, across, depth, indentation, inverse, curvature, bulge, node, fetched):
+    """One row of samples beside the image plane: depth along the line and distance from the plane (``moved``)."""
+    _nodes(depth, indentation, inverse, curvature, node, across)
+    _fetch(bulge, node, fetched)
+    for line in range(place.shape[0]):
+        z, share = depth[line], across[line]
+        t = min(z * inverse[line], _1)
+        pushed = indentation[line] * (_1 - t * t * (_3 - _2 * t))
+        across[line] = fetched[0, line] + share * (fetched[2, line] - fetched[0, line])
+        phi = fetched[1, line] + share * (fetched[3, line] - fetched[1, line])
         scale = (_2 + curvature * (_2 * z - pushed)) / (_2 + curvature * (_2 * z - phi * pushed))
         place[line] = z - phi * pushed * scale
 
@@ -87,18 +108,27 @@ def pressed_cosine(normal, direction, elevation, stretch):
     return abs(along) / math.sqrt(max(along * along + across * across + above * above, _TINY))
 
 
-@compiled
-def close_veins(word, before, levels):
-    """Voxels of one row of which ``levels`` of the veins are closed; a vein's level is no texture.
+@inlined
+def of_vein(voxel):
+    """Lumen, or the wall around one."""
+    tissue = voxel & _LABEL
+    return (tissue == _VEIN) | ((tissue == _WALL) & (voxel >> _TEXTURE == _OPEN))
 
-    Each voxel hands down the last tissue that yields in the byte after its label, which nobody else reads.
+
+@inlined
+def open_vein(voxel):
+    """A voxel where no vein closes: a vein's level is no texture."""
+    return np.uint32((voxel & _LABEL) | _NEUTRAL) if of_vein(voxel) else voxel
+
+
+@inlined
+def close_vein(voxel, before, levels):
+    """A voxel where ``levels`` of the veins are closed; ``before`` the one before it on the line.
+
+    Each hands down the last tissue that yields in the byte after its label, which nobody else reads.
     """
-    for line in range(word.shape[0]):
-        voxel = word[line]
-        tissue, level = voxel & _LABEL, np.int32(voxel >> _TEXTURE)
-        around = (before[line] >> _AROUND) & _LABEL
-        of_vein = (tissue == _VEIN) | ((tissue == _WALL) & (level == 0))
-        plain = np.uint32((around if level < levels else tissue) | _NEUTRAL)
-        kept = plain if of_vein else np.uint32((voxel & _TEXTURES) | tissue)
-        yields = ((_YIELDING >> np.uint64(tissue)) & np.uint64(1)) != 0
-        word[line] = np.uint32(kept | np.uint32((tissue if yields else around) << _AROUND))
+    tissue, around = voxel & _LABEL, (before >> _AROUND) & _LABEL
+    plain = np.uint32((around if np.int32(voxel >> _TEXTURE) < levels else tissue) | _NEUTRAL)
+    kept = plain if of_vein(voxel) else np.uint32((voxel & _TEXTURES) | tissue)
+    yields = ((_YIELDING >> np.uint64(tissue)) & np.uint64(1)) != 0
+    return np.uint32(kept | np.uint32((tissue if yields else around) << _AROUND))

@@ -15,7 +15,7 @@ import numpy as np
 
 from sonogym.ultrasound.kernel_arrays import address, ahead, compiled, inlined
 from sonogym.ultrasound.kernel_contact import pressed_cosine
-from sonogym.ultrasound.kernel_speckle import echo_word, imaginary_part, real_part
+from sonogym.ultrasound.kernel_speckle import complex_normal, echo_word
 from sonogym.ultrasound.long_paths import COMET_ORDERS, FAINTEST
 from sonogym.ultrasound.propagation import FLAT, FURTHEST_SHIFT
 from sonogym.ultrasound.voxel_word import ORDER_MASK, ORDER_SHIFT, SHARP_MASK, SHARP_SHIFT
@@ -29,7 +29,7 @@ LIST = 3 * 4096 + 16
     SHADOW, PLACE, CROSSING, REAL, IMAGINARY, LOST, NORMAL_A, NORMAL_B, NORMAL_C,
     ALONG, SHEAR, LATERAL, ABOVE, SPACING, LOOP,
 ) = (np.uintp(LIST * column) for column in range(32))  # fmt: skip
-N0, N1, N2, N3, F0, F1, F2, F3, CELL, NEXT_A, NEXT_B, NEXT_C, ONES = (np.uintp(LIST * column) for column in range(13))
+N0, N1, N2, N3, F0, F1, F2, F3, CELL, NEXT_A, NEXT_B, NEXT_C, DRAWN = (np.uintp(LIST * column) for column in range(13))
 MET, CORNER = 32 * LIST, 13 * LIST
 _255 = np.uint32(255)
 _ORDER, _ORDERS, _SHARP, _SHARPS = (np.uint32(n) for n in (ORDER_SHIFT, ORDER_MASK, SHARP_SHIFT, SHARP_MASK))
@@ -139,7 +139,7 @@ def _draw(count, scatterers, corner, met):
     """The random number of each place."""
     for n in range(count):
         i = np.uintp(n)
-        corner[ONES + i] = echo_word(met[A + i], met[B + i], met[C + i], scatterers)
+        corner[DRAWN + i] = echo_word(met[A + i], met[B + i], met[C + i], scatterers)
 
 
 @compiled
@@ -212,8 +212,8 @@ def _reflect(count, pressed, elevation, corner, met):
             met[Z1 + i], met[Z2 + i], met[RATIO + i], met[WALL + i], met[LOBE + i], met[DIFFUSE + i],
         )  # fmt: skip
         met[LOST + i] = min(reflection, met[SHADOW + i])
-        met[REAL + i] = specular + diffuse * real_part(corner[ONES + i])
-        met[IMAGINARY + i] = diffuse * imaginary_part(corner[ONES + i])
+        real, imaginary = complex_normal(corner[DRAWN + i])
+        met[REAL + i], met[IMAGINARY + i] = specular + diffuse * real, diffuse * imaginary
         met[NORMAL_A + i], met[NORMAL_B + i], met[NORMAL_C + i] = ga, gb, gc
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.kernel_arrays import address, compiled, inlined
-from sonogym.ultrasound.kernel_contact import close_veins, crowded, stretched, undeform, undeform_beside
+from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin
+from sonogym.ultrasound.kernel_contact import close_vein, crowded, open_vein, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
     ABOVE,
@@ -95,39 +95,59 @@ def _locate(place, across, beside, index, rays, out, grid):
 
 
 @compiled
-def _read(word, voxels, index):
-    for line in range(word.shape[0]):
-        word[line] = voxels[index[line]]
+def _listen(passed, reach, heard):
+    """List the lines that any sound within ``reach`` lines of them still reaches; returns how many."""
+    count, quiet = 0, reach
+    lines = passed.shape[0]
+    for line in range(min(reach, lines)):
+        quiet = 0 if passed[line] > _0 else quiet + 1
+    for line in range(lines):
+        ahead = min(line + reach, lines - 1)
+        quiet = 0 if passed[ahead] > _0 else quiet + 1
+        heard[count] = line
+        count += quiet <= 2 * reach
+    return count
 
 
 @compiled
-def _changes(lines, word, before):
-    """List the ``lines`` whose label is not the one before; returns how many."""
+def _read(lines, heard, voxels, index, closing, levels, before, word):
+    """Voxels of the lines ``heard``; lists in ``lines`` those whose label is not the one before, returns how many.
+
+    ``closing``: ``levels`` or other levels of the veins are closed.
+    """
     count = 0
-    for line in range(word.shape[0]):
-        lines[count] = line
-        count += ((word[line] ^ before[line]) & _255) != 0
+    for n in range(heard.shape[0]):
+        line = np.uintp(heard[n])
+        voxel = voxels[np.uintp(index[line])]
+        voxel = close_vein(voxel, before[line], levels) if closing else open_vein(voxel)
+        word[line] = voxel
+        lines[count] = heard[n]
+        count += ((voxel ^ before[line]) & _255) != 0
     return count
 
 
 @compiled
 def _walk(
-    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, state
+    first, count, grid, rays, plane, pressed, curvature, tissue, place, across, word, gain, found, met, index, heard,
+    fetched, state,
 ):  # fmt: skip
     """Place and voxel of every sample of a block; lists the samples whose label changes and counts them."""
     length, depth, inverse, changes = state[LENGTH], state[DEPTH], state[INVERSE], 0
+    closing = rays.closed[0] > 0  # pressure falls with depth
     for row in range(count):
         if plane.beside:
             bulge = plane.bulge[first + row]
-            undeform_beside(place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge)
+            undeform_beside(
+                place[row + 1], across[row], depth, rays.indentation, inverse, curvature, bulge, index, fetched
+            )
         else:
             undeform(place[row + 1], depth, rays.indentation, inverse)
-        turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
+        if rays.knot.shape[0]:
+            turn_lines(rays, place[row], place[row + 1], state[GAS_STRENGTH])
         _locate(place[row + 1], across[row], plane.beside, index, rays, plane.offset[first + row], grid)
-        _read(word[row + 1], grid.voxels, index)
-        close_veins(word[row + 1], word[row], rays.closed[first + row])
-        before = changes
-        changes += _changes(found[LINE, changes:], word[row + 1], word[row])
+        before, levels = changes, rays.closed[first + row]
+        spot = found[LINE, changes:]
+        changes += _read(spot, heard, grid.voxels, index, closing, levels, word[row], word[row + 1])
         for i in range(before, changes):
             changed, at = np.uintp(found[LINE, i]), np.uintp(i)
             found[ROW, i] = row
@@ -179,12 +199,12 @@ def _step(shade, strength, passed, kept, scatter):
 def _pass(first, count, changes, weight, tissue, place, word, found, met, comet, state, shade, strength):
     """Transmission at every sample of a block, and the scatter amplitude of its tissue."""
     lines, n = strength.shape[1], 0
-    margin = (shade.shape[1] - lines) // 2
+    start = margin(shade.shape[1], lines)
     for row in range(count):
         while n < changes and found[ROW, n] == row:
             _cross(n, first, weight, tissue, place, word, found, met, comet, state)
             n += 1
-        _step(shade[row, margin : margin + lines], strength[row], state[PASSED], state[KEPT], state[SCATTER])
+        _step(shade[row, start : start + lines], strength[row], state[PASSED], state[KEPT], state[SCATTER])
 
 
 @compiled
@@ -221,11 +241,11 @@ def _bend(count, rays, pair, work):
 @compiled
 def _keep(first, count, work, labels, transmission):
     """Labels and transmission of a block for the user."""
-    margin = (work.shade.shape[1] - work.strength.shape[1]) // 2
+    start = margin(work.shade.shape[1], work.strength.shape[1])
     for row in range(count):
         for line in range(work.strength.shape[1]):
             labels[first + row, line] = np.uint8(work.word[row + 1, line] & _255)
-            transmission[first + row, line] = work.shade[row, margin + line]
+            transmission[first + row, line] = work.shade[row, start + line]
 
 
 @inlined
@@ -237,11 +257,12 @@ def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, 
     samples = tables.row.shape[0]
     rows = 1 if tables.refracts or rays.knot.shape[0] else work.strength.shape[0]
     pressed = _begin(rays, tables.step, tissue, work)
+    reach = work.state.shape[1] if labels.shape[0] else tables.penumbra.shape[1] - 1  # shadows are blurred across lines
     for first in range(0, samples, rows):
-        count = min(rows, samples - first)
+        count, heard = min(rows, samples - first), _listen(work.state[PASSED], reach, work.heard)
         changes = _walk(
             first, count, grid, rays, plane, pressed, tables.curvature, tissue, work.place, work.across, work.word,
-            work.gain, work.found, work.met, work.voxel_index, work.state,
+            work.gain, work.found, work.met, work.voxel_index, work.heard[:heard], work.fetched, work.state,
         )  # fmt: skip
         meet(
             changes, first, grid, rays, plane, pressed, scatterers, tables.pair, work.place, work.across, work.word,

@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import intrinsic
 
 from sonogym.ultrasound.kernel_arrays import compiled, inlined
 from sonogym.ultrasound.speckle import BINOMIAL_MEAN, BINOMIAL_SCALE, ECHO_SALT, MIX_1, MIX_2, NOISE_SALT, PRIMES
 
 _SCALE, _MEAN = np.float32(BINOMIAL_SCALE), np.int32(BINOMIAL_MEAN)
-_MASK_1, _MASK_2 = np.uint32(0x55555555), np.uint32(0x33333333)
-_MASK_4, _MASK_8 = np.uint32(0x0F0F0F0F), np.uint32(0x001F001F)
 _MIX_1, _MIX_2 = np.uint32(MIX_1), np.uint32(MIX_2)
 _NOISE, _ECHO, _PRIME = np.uint32(NOISE_SALT), np.uint32(ECHO_SALT), np.uint32(PRIMES[0])
 _NONE = np.uint32(0)  # no share of occupied points: all of them scatter
-_8, _15, _16 = np.uint32(8), np.uint32(15), np.uint32(16)
-_SPARSE, _EMPTY, _17 = np.uint32(0x60006), np.uint32(0x80008), np.uint32(17)  # mean - 2, and mean, in both halves
-_ONE, _TWO, _FOUR, _31 = np.uint32(1), np.uint32(2), np.uint32(4), np.uint32(31)
+# words whose halves hold 8 - 2 and 8 ones, and what makes 8 + 2 of 8 - 2 in either half
+_SPARSE, _EMPTY, _LOW, _HIGH = np.uint32(0x003F003F), np.uint32(0x00FF00FF), np.uint32(0x3C0), np.uint32(0x3C00000)
+_ONE, _TWO, _15, _16, _HALF_WORD = np.uint32(1), np.uint32(2), np.uint32(15), np.uint32(16), np.uint32(0xFFFF)
 _0, _HALF, _1 = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _ones(context, word):
+    """Number of ones in a word: one instruction where the processor has it."""
+    return word(word), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
 @inlined
@@ -32,31 +37,25 @@ def mix(word):  # noqa: D103
 
 
 @inlined
-def _ones(word):
-    """Number of ones in each half of a word: two binomial draws (see ``speckle.complex_normal``)."""
-    word = np.uint32(word - ((word >> _ONE) & _MASK_1))
-    word = np.uint32((word & _MASK_2) + ((word >> _TWO) & _MASK_2))
-    word = np.uint32((word + (word >> _FOUR)) & _MASK_4)
-    return np.uint32((word + (word >> _8)) & _MASK_8)
-
-
-@inlined
 def _point(word, occupied):
-    """A lattice point that holds a scatterer of one of four phases, or none; as :func:`_ones` would give its parts."""
-    full = np.uint32(_SPARSE + np.uint32((word & _ONE) << _TWO) + np.uint32((word & _TWO) << _17))
+    """A lattice point that holds a scatterer of one of four phases, or none: a word of as many ones."""
+    full = np.uint32(_SPARSE + np.uint32((word & _ONE) * _LOW) + np.uint32(((word >> _ONE) & _ONE) * _HIGH))
     return full if (word >> _TWO) < occupied else _EMPTY
 
 
 @inlined
-def real_part(ones):
-    """Real part of the complex number that :func:`_ones` holds."""
-    return np.float32(np.int32(ones & _31) - _MEAN) * _SCALE
+def _counts(word):
+    """Two binomial draws, less their mean: see ``speckle.complex_normal``."""
+    return np.int32(np.int32(_ones(np.uint32(word & _HALF_WORD))) - _MEAN), np.int32(
+        np.int32(_ones(np.uint32(word >> _16))) - _MEAN
+    )
 
 
 @inlined
-def imaginary_part(ones):
-    """Its imaginary part."""
-    return np.float32(np.int32(ones >> _16) - _MEAN) * _SCALE
+def complex_normal(word):
+    """Real and imaginary part, of unit power, of a scrambled word."""
+    real, imaginary = _counts(word)
+    return np.float32(real) * _SCALE, np.float32(imaginary) * _SCALE
 
 
 @inlined
@@ -65,12 +64,12 @@ def echo_word(a, b, c, scatterers):
     primes, cells, seed = scatterers.primes, scatterers.cells, scatterers.seed
     i, j, k = np.int32(np.floor(a * cells)), np.int32(np.floor(b * cells)), np.int32(np.floor(c * cells))
     word = np.uint32(np.uint32(i) * primes[0]) ^ np.uint32(np.uint32(j) * primes[1])
-    return _ones(mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO)))
+    return mix(np.uint32(word ^ np.uint32(np.uint32(k) * primes[2]) ^ seed ^ _ECHO))
 
 
 @inlined
 def _lattice_point(word, occupied):
-    return _ones(mix(word)) if occupied == _NONE else _point(mix(word), occupied)
+    return mix(word) if occupied == _NONE else _point(mix(word), occupied)
 
 
 @compiled
@@ -97,22 +96,21 @@ def add_scatter(first, count, place, across, strength, rays, plane, scatterers, 
             i = np.uint32(np.int32(whole))
             j, m = np.uint32(np.int32(np.floor(b + _HALF))), np.uint32(np.int32(np.floor(c + _HALF)))
             word = np.uint32(np.uint32(j * p1) ^ np.uint32(m * p2) ^ seed)
-            near = _lattice_point(np.uint32(word ^ np.uint32(i * p0)), occupied)
-            far = _lattice_point(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)), occupied)
-            u = a - whole
-            v = strength[row, line]
-            real[k, line] += v * ((_1 - u) * real_part(near) + u * real_part(far))
-            imaginary[k, line] += v * ((_1 - u) * imaginary_part(near) + u * imaginary_part(far))
+            near = _counts(_lattice_point(np.uint32(word ^ np.uint32(i * p0)), occupied))
+            far = _counts(_lattice_point(np.uint32(word ^ np.uint32(np.uint32(i + _ONE) * p0)), occupied))
+            u, v = a - whole, strength[row, line] * _SCALE
+            real[k, line] += v * (np.float32(near[0]) + u * np.float32(far[0] - near[0]))
+            imaginary[k, line] += v * (np.float32(near[1]) + u * np.float32(far[1] - near[1]))
 
 
 @compiled
-def set_noise(level, amplitude, seed, scatter, keep):
+def set_noise(level, amplitude, seed, lines, scatter, keep):
     """Noise that stands still in the picture, ``level`` (samples,) x ``amplitude``, and ``keep`` x what was there."""
     real, imaginary = scatter
-    lines = real.shape[1]
     for k in range(real.shape[0]):
         height, start = level[k] * amplitude, np.uint32(k * lines)
         for line in range(lines):
-            ones = _ones(mix(np.uint32(np.uint32(np.uint32(start + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE)))
-            real[k, line] = keep * real[k, line] + height * real_part(ones)
-            imaginary[k, line] = keep * imaginary[k, line] + height * imaginary_part(ones)
+            word = mix(np.uint32(np.uint32(np.uint32(start + np.uint32(line)) * _PRIME) ^ seed ^ _NOISE))
+            a, b = complex_normal(word)
+            real[k, line] = keep * real[k, line] + height * a
+            imaginary[k, line] = keep * imaginary[k, line] + height * b

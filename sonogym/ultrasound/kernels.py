@@ -8,6 +8,7 @@ Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of 
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,7 +17,18 @@ import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.compilation import compilation_noted, source_digest
-from sonogym.ultrasound.kernel_arrays import BLOCK, Array, Grid, Plane, Rays, Scatterers, Tables, Workspace, compiled
+from sonogym.ultrasound.kernel_arrays import (
+    BLOCK,
+    CACHE_LINE,
+    Array,
+    Grid,
+    Plane,
+    Rays,
+    Scatterers,
+    Tables,
+    Workspace,
+    compiled,
+)
 from sonogym.ultrasound.kernel_focus import PAIRS, focus
 from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
 from sonogym.ultrasound.kernel_march import STATES, march
@@ -87,14 +99,14 @@ def _rays(env, batch, refracts, work):
 @compiled
 def _render(env, voxels, batch, tables, outputs, work):
     """One environment: noise, every elevation plane, late echoes, then detection."""
-    samples, planes = outputs.beam.shape[1], tables.elevation.shape[0]
+    samples, lines, planes = outputs.beam.shape[1], outputs.beam.shape[2], tables.elevation.shape[0]
     reach = tables.axial.shape[0] - 1
     scatter = (work.scatter[0][reach : reach + samples], work.scatter[1][reach : reach + samples])
     work.echoes[0][:] = _0
     work.echoes[1][:] = _0
-    set_noise(tables.noise, _1, batch.noise_seed[env], scatter, _0)
+    set_noise(tables.noise, _1, batch.noise_seed[env], lines, scatter, _0)
     if batch.haze[env] > _0:
-        set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, scatter, _1)
+        set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, lines, scatter, _1)
     grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env], batch.leap[env])
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
@@ -224,16 +236,25 @@ def _padded(taps: np.ndarray, multiple: int) -> np.ndarray:
     return np.ascontiguousarray(np.pad(taps, [(0, 0)] * (taps.ndim - 1) + [(0, missing)]))
 
 
+def _width(lines: int, reach: int) -> int:
+    """Lines with room for ``reach`` on either side: an odd number of cache lines, so columns use all sets."""
+    margin = -(-reach // CACHE_LINE)
+    return CACHE_LINE * ((-(-lines // CACHE_LINE) + 2 * margin) | 1)
+
+
 def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
     def zeros(*shape: int) -> np.ndarray:
-        return np.zeros(shape, np.float32)
+        count = math.prod(shape)
+        room = np.zeros(count + CACHE_LINE, np.float32)
+        first = -room.ctypes.data % (4 * CACHE_LINE) // 4
+        return room[first : first + count].reshape(shape)
 
     rows = min(samples, max(1, BLOCK // lines))
-    shaded, wide = lines + 2 * tables.penumbra.shape[1], lines + 2 * tables.lateral.shape[1]
+    shaded, wide = _width(lines, tables.penumbra.shape[1]), _width(lines, tables.lateral.shape[1])
     reach = len(tables.axial) - 1
     return Workspace(
-        scatter=(zeros(samples + 2 * reach, lines), zeros(samples + 2 * reach, lines)),
-        echoes=(zeros(samples, lines), zeros(samples, lines)),
+        scatter=(zeros(samples + 2 * reach, wide), zeros(samples + 2 * reach, wide)),
+        echoes=(zeros(samples, _width(lines, 0)), zeros(samples, _width(lines, 0))),
         place=zeros(1 + rows, lines),
         across=zeros(rows, lines),
         word=np.zeros((1 + rows, lines), np.uint32),
@@ -243,6 +264,8 @@ def _workspace(tables: Tables, samples: int, lines: int) -> Workspace:
         strength=zeros(rows, lines),
         state=zeros(STATES, lines),
         voxel_index=np.zeros(lines, np.uint32),
+        heard=np.zeros(lines + 1, np.uint32),
+        fetched=zeros(4, lines),
         found=np.zeros((2, LIST), np.int32),
         corner=np.zeros(CORNER, np.uint32),
         met=zeros(MET),

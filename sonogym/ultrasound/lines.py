@@ -33,10 +33,10 @@ class Lines:
     and ``column`` [m] of :class:`~sonogym.ultrasound.contact.Press`, ``slopes`` of :func:`deformation.stretch` (signed
     for voxel axes), ``pressed`` whether there is a skin to press, ``closed`` levels of the veins,
     ``coupling``, ``scale`` (of scatter) and ``crowding`` (envs, lines): scatterers that compression crowds under
-    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride``, ``leap`` of the grid in
-    the stack (:class:`BrickStack`); ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel (envs,); ``seed`` and
-    ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of the power,
-    ``dynamic_range`` (envs,) [dB]; ``tissue`` is :func:`step_table` for each environment, or one row for all;
+    the pulse lose power, which 1 + crowding t (1 - t) gives back; ``start``, ``shape``, ``stride``, ``leap`` of the
+    grid in the stack (:class:`BrickStack`); ``primes`` of the hash for each axis; ``cells`` lattice cells a voxel
+    (envs,); ``seed`` and ``noise_seed`` 32-bit words in int64; ``level`` (envs, samples) [dB] is added to 10 log10 of
+    the power, ``dynamic_range`` (envs,) [dB]; ``tissue`` is :func:`step_table` for each environment, or one row for all;
     ``haze`` (envs,) is its amplitude at the face; ``occupied`` (envs,) is that of
     :func:`~sonogym.ultrasound.speckle.scatterers`. At the material depths ``knot`` [m] along a line ``turn``
     [voxels/m] is added to its direction (see :mod:`sonogym.ultrasound.moving_lines`).

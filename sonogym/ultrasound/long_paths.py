@@ -23,6 +23,7 @@ LENS = 0.9e-3  # m of apparent depth across the probe's lens: .6 mm of silicone 
 FACE_REFLECTION = 0.15  # of the probe's face, amplitude (design, .1 to .3: at .3 ribs repeat too crisply)
 PEAKS = 4  # strongest interfaces of a line that reverberate
 FAINTEST = 1e-6  # smallest a_1 rho^(m-1) followed: the receiver noise, relative to a total reflection
+SILENT = 1e-8  # a reverberation below this is left out: 40 dB less than that
 COMET_REACH = 4e-3  # m of apparent depth: a thicker layer's bounces are separate echoes, no tail (design)
 COMET_ORDERS = 64  # most bounces followed: those of steel have fallen by 50 dB
 GAS = (int(Tissue.AIR), int(Tissue.LUNG))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.lines import Lines
-from sonogym.ultrasound.long_paths import PEAKS, LongPaths
+from sonogym.ultrasound.long_paths import PEAKS, SILENT, LongPaths
 from sonogym.ultrasound.propagation import Field, put_pulses
 from sonogym.ultrasound.speckle import HAZE_SALT, MASK, NOISE_SALT, PRIMES, complex_normal, mix
 
@@ -89,7 +89,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _put(echoes: Tensor, splat: Tensor, row: Float[Tensor, "envs lines"], value: Float[Tensor, "2 envs lines"]) -> None:
-    env, line = torch.nonzero((value != 0).any(0) & (row < echoes.shape[2] + splat.shape[1]), as_tuple=True)
+    heard = (value.abs().sum(0) > SILENT) & (row < echoes.shape[2] + splat.shape[1])
+    env, line = torch.nonzero(heard, as_tuple=True)
     put_pulses(echoes, splat, (env, line), row[env, line], value[:, env, line])
 
 

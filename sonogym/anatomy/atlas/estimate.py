@@ -56,8 +56,8 @@ def estimate_landmarks(
     Empty where no spine is found.
 
     The confidence of a vertebra is that of :meth:`Levels.confidence`; that of an organ says how far the patients agree
-    on its place and how well the HU there fit it, times the vertebrae's median. A ``known`` vertebra [m] (by landmark name) settles
-    the numbering.
+    on its place and how well the HU there fit it, times the vertebrae's median. A ``known`` vertebra [m] (by landmark
+    name) settles the numbering.
     """
     scene = make_scene(hu, tissue, grid)
     templates, model = load_templates(progress)

@@ -172,15 +172,15 @@ def place_levels(spine: Spine, evidence: Evidence, weights: LevelWeights) -> Lev
     named = [{LEVELS[level]: spine.points[at] for level, at in run} for _, run in runs]
     held = {}
     for level, place in named[best].items():
-        same = [level in other and np.linalg.norm(other[level] - place) < SAME for other in named]
-        held[level] = float(odds[same].sum() / odds.sum())
+        same = [level in other and bool(np.linalg.norm(other[level] - place) < SAME) for other in named]
+        held[level] = float(odds @ np.array(same, float) / odds.sum())
     return Levels(centres=named[best], belief=_belief(fit, runs[best][1], weights), held=held)
 
 
 def renumbered(levels: Levels, known: Mapping[str, Float[np.ndarray, "3"]]) -> Levels:
     """``levels`` with their names moved so that the vertebra at each ``known`` middle [m] has the name it has there.
 
-    Then the numbering is no longer a matter of belief; places too far from every vertebra that was found change nothing.
+    Then the numbering is no matter of belief; places too far from every vertebra that was found change nothing.
     """
     for name, point in known.items():
         if name not in LEVELS or not levels.centres:

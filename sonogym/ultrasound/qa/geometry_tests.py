@@ -36,7 +36,9 @@ _VISIBLE = 2.0  # 6 dB above what surrounds it
 def scan_wires(transducer: Transducer, plan: Plan, background: Medium) -> Scan:
     """Every wire of the plan in ``background``."""
     body = slab(transducer, transducer.depth, 0.5 * plan.wire, background, plan.wires())
-    return scan(body, transducer, lines_for(transducer), samples_for(transducer, transducer.depth, 5.0), transducer.depth)
+    return scan(
+        body, transducer, lines_for(transducer), samples_for(transducer, transducer.depth, 5.0), transducer.depth
+    )
 
 
 def resolution(transducer: Transducer, plan: Plan, wires: Scan) -> list[Row]:

@@ -66,7 +66,7 @@ def make_plan(transducer: Transducer) -> Plan:
     """The plan for a probe at its own depth."""
     depth = transducer.depth
     pitch = float(transducer.line_pitch(lines_for(transducer), torch.tensor([depth]))[0])
-    wire = max(THINNEST_WIRE, 0.6 * pitch)  # wide enough to be met by at least one line
+    wire = max(THINNEST_WIRE, (0.66 if transducer.kind == "radial" else 0.6) * pitch)  # met by at least one line
     spacing = 10e-3 if depth >= 80e-3 else 5e-3
     column, row = _column(transducer, wire), _row(transducer, 0.55 * depth, spacing)
     axial, lateral = _axial(transducer, 0.35 * depth), _lateral(transducer, 0.65 * depth)
@@ -170,7 +170,7 @@ def _column(transducer: Transducer, wire: float) -> tuple[Place, ...]:
     """Nine wires a tenth of the depth apart, each just beside the shadows of those above."""
     ranges = [0.1 * i * transducer.depth for i in range(1, 10)]
     if transducer.kind == "radial":
-        step = 2.0 * math.pi / ALL_ROUND  # on scan lines, so that both flanks of a wire are met alike
+        step = 2.0 * math.pi / ALL_ROUND  # on scan lines, none of whose neighbours just grazes a wire
         turns = [round((_SPIRAL[0] + i * _SPIRAL[1]) / step) * step for i in range(len(ranges))]
         return tuple(_at(transducer, 0.0, r, turn) for r, turn in zip(ranges, turns, strict=True))
     full = transducer.width if transducer.kind == "linear" else transducer.field_of_view
