@@ -117,7 +117,8 @@ def one_patient(seed: int, spacing: float) -> dict[str, Any]:
 def one_scan(folder: str) -> dict[str, Any]:
     """Sizes and HU of an imported scan."""
     anatomy = load_patient(folder)
-    return {"sizes": measure(anatomy), "hu": hounsfield(anatomy)}
+    made = any("no CT" in str(problem) for problem in anatomy.facts.get("problems", ()))
+    return {"sizes": measure(anatomy), "hu": {} if made else hounsfield(anatomy)}
 
 
 def main() -> None:
@@ -186,6 +187,8 @@ def _picture(content: dict[str, Any], path: Path) -> None:
         ax.tick_params(labelsize=7)
     axes[0].legend(fontsize=6)
     picture_hounsfield(content, axes[len(chosen) :])
+    for ax in axes[len(chosen) + 5 :]:
+        ax.set_axis_off()
     figure.savefig(path, dpi=70)
 
 

