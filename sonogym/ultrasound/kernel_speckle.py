@@ -1,7 +1,7 @@
 """Fused CPU path of :mod:`sonogym.ultrasound.speckle`: scatterers, echoes' random parts and noise from hashed words."""
 
-# numba infers the types of compiled functions, and ships none of its own
-# mypy: disable-error-code="no-untyped-def"
+# numba infers the types of compiled functions and ships none of its own; an intrinsic is called without its context
+# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
