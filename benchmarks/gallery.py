@@ -22,7 +22,9 @@ LABELLED = (
     ("liver", "L11-5v"), ("aorta_transverse", "C5-2v"), ("lung_right", "L11-5v"), ("transverse_L3", "C5-2v"),
 )  # fmt: skip
 UNLABELLED = (("transverse_L4", "C5-2v"), ("transverse_L4", "L11-5v"))
-OVERVIEW = ("procedural-transverse_L4-C5-2v", "procedural-kidney_right_long-C5-2v", "procedural-liver-C5-2v")
+OVERVIEW = tuple(
+    f"procedural-{plane}-C5-2v" for plane in ("transverse_L4", "liver_kidney", "gall_bladder", "aorta_transverse")
+)
 
 
 def main() -> None:
