@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sonogym.robot.camera import Camera
 
 _COLOURS = 96  # of the GIF's palette (design)
-_DISTANCE = 1.4  # m from the camera to what it looks at (design)
+_DISTANCE = 1.65  # m from the camera to what it looks at (design)
 _HELP = """Film of a sweep: an arm with dynamics draws the probe along the skin, pressed to a set-point.
 
 Scene, ultrasound image with its depth scale, and force over time, as an animated GIF. Needs PyBullet (pip install
