@@ -179,7 +179,7 @@ def _cross(n, first, weight, tissue, place, word, found, met, comet, state):
     if comet > _0:
         k = np.float32(first + found[ROW, n])
         met[SPACING + i] = k - state[LAST_ROW, line]
-        met[LOOP + i] = state[LAST_LOST, line] * lost * min(passed / state[LAST_PASSED, line], _1)
+        met[LOOP + i] = state[LAST_LOST, line] * lost * passed / state[LAST_PASSED, line]
         state[LAST_ROW, line], state[LAST_LOST, line] = k, lost
         state[LAST_PASSED, line] = max(state[PASSED, line], FLOOR)  # 0 behind total reflection
     state[SCATTER, line], state[KEPT, line] = tissue[label, 0], tissue[label, 1]

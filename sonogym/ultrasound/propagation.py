@@ -228,7 +228,7 @@ class Plane:
         counted by labels, as the order map of a speck says little of where its faces are.
         """
         spacing = k - self.last_row[at]
-        loop = self.last_lost[at] * lost * (met / self.last_passed[at]).clamp_max(1.0)
+        loop = self.last_lost[at] * lost * met / self.last_passed[at]
         self.last_row = self.last_row.index_put(at, torch.full_like(row, k))
         self.last_lost = self.last_lost.index_put(at, lost)
         self.last_passed = self.last_passed.index_put(at, (met * (1.0 - lost.square())).clamp_min(FLOOR))
