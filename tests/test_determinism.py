@@ -6,8 +6,6 @@ case here.
 
 import dataclasses
 import functools
-import multiprocessing
-import os
 
 import numba
 import pytest
@@ -130,21 +128,6 @@ def test_bytes_do_not_depend_on_threads_and_batch(case):
     for rows, seen in found:
         for name in set(seen) - {"depth", "line_position"}:
             assert torch.equal(seen[name], whole[name][list(rows)]), (name, rows)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
-def test_a_forked_process_renders_as_its_parent():
-    """Mutation seen to fail: the parent's threads kept in the child, which then waits for them for ever."""
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(2)
-        whole = frame("as it comes", "numba", range(COMPARED)).beam
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            seen = pool.apply_async(frame, ("as it comes", "numba", range(COMPARED))).get(timeout=60).beam
-    finally:
-        numba.set_num_threads(before)
-    assert torch.equal(seen, whole)
 
 
 @pytest.mark.parametrize("case", CASES)

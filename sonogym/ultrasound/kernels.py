@@ -8,9 +8,7 @@ Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of 
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -186,21 +184,12 @@ class FusedRenderer:
             _run(ends[part], ends[part + 1], self._voxels, batch, self._tables, outputs, self._work[part])
 
         with compilation_noted():
-            others = [_helpers(threads - 1).submit(work_on, part) for part in range(1, threads)]
-            work_on(0)
-            for other in others:
-                other.result()
+            if threads == 1:
+                work_on(0)
+            else:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(work_on, range(threads)))
         return outputs.beam, outputs.iq, outputs.labels, outputs.transmission
-
-
-@functools.cache
-def _helpers(threads: int) -> ThreadPoolExecutor:
-    """Threads beside the calling one; kept, as starting them for every batch costs as much as several frames."""
-    return ThreadPoolExecutor(threads, "sonogym-render")
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def _batch(lines: Lines) -> Batch:
