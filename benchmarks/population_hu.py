@@ -15,6 +15,7 @@ TISSUES = (
     "CORTICAL_BONE", "LUNG", "SKIN",
 )  # fmt: skip
 _THIN = ("CORTICAL_BONE", "SKIN")  # nothing is left of them a voxel inside their edge
+SCAN_COLOURS = ("black", "tab:orange", "tab:purple", "tab:gray")
 EDGES = np.arange(-1050.0, 1801.0, 5.0)
 PERCENTILES = (5, 25, 50, 75, 95)
 _LEAST = 400  # voxels
@@ -103,15 +104,15 @@ def _row(title: str, of: str, hu: dict[str, Any], alike: str) -> str:
 
 
 def picture_hounsfield(content: dict[str, Any], axes: Any) -> None:
-    """Histograms of the tissues on a row of axes: ours in green, each scan in black or gray."""
+    """Histograms of the tissues on a row of axes: ours in green, the scans in SCAN_COLOURS."""
     centre = 0.5 * (EDGES[1:] + EDGES[:-1])
     for ax, name in zip(axes, ("SUBCUTANEOUS_FAT", "MUSCLE", "LIVER", "TRABECULAR_BONE", "LUNG"), strict=False):
         for patient in content["hu"]:
             if name in patient:
                 ax.plot(centre, patient[name]["histogram"], color="tab:green", linewidth=0.5)
         scans = [(label, scan["hu"][name]) for label, scan in content["real"].items() if name in scan["hu"]]
-        for colour, (label, hu) in zip(("black", "tab:orange"), scans, strict=False):
-            ax.plot(centre, hu["histogram"], color=colour, linewidth=1.2, label=label)
+        for number, (label, hu) in enumerate(scans):
+            ax.plot(centre, hu["histogram"], color=SCAN_COLOURS[number % len(SCAN_COLOURS)], linewidth=1.2, label=label)
         low, high = np.percentile(
             [[p[name]["percentiles"][0], p[name]["percentiles"][4]] for p in content["hu"]], [0, 100]
         )
