@@ -15,8 +15,9 @@ from sonogym.errors import InvalidInputError, MissingFileError, SonogymError, un
 _FEWEST = 8  # slices: fewer are a scout view
 _UNEVEN = 0.1  # share of the slice distance by which one gap may differ
 _SAME = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept")
-_NUMBERS = {
-    "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3, "RescaleSlope": 1, "RescaleIntercept": 1,
+_NUMBERS = {  # how many each holds
+    "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3, "RescaleSlope": 1,
+    "RescaleIntercept": 1,
 }  # fmt: skip
 _NEEDED = (*_SAME, "ImagePositionPatient")
 _SQUARE = 1e-2  # of unit length: rounding of the directions in headers

@@ -36,7 +36,7 @@ def require_trunk(
     if share_cut > NO_SKIN:
         raise InvalidInputError(
             f"the scan shows no skin: its field of view cuts {100 * share_cut:.0f} % of the body's sides, and a probe "
-            "stands on skin. Give the scan before it was cropped (or are the Hounsfield units upside down, air positive?)"
+            "stands on skin. Give the scan before it was cropped (or is air positive, with the sign of the HU lost?)"
         )
     step = max(1, round(4e-3 / spacing))
     coarse = (slice(None, None, step),) * 3

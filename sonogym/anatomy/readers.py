@@ -103,7 +103,7 @@ def _load(path: Path) -> Any:
         if path.suffix == ".gz":
             _require_whole(path)
         image: Any = nibabel.load(path)
-        with nibabel.openers.ImageOpener(path) as file:
+        with nibabel.openers.ImageOpener(str(path)) as file:
             stored = type(image.header).from_fileobj(file, check=False)
     _require_measured(stored, path)
     if image.get_data_dtype().kind not in "iuf":
