@@ -23,6 +23,7 @@ from sonogym.anatomy.library import load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION
 from sonogym.anatomy.plane_difficulty import difficulties
 from sonogym.anatomy.plane_specs import plane_names
+from sonogym.anatomy.planes import VERSION as PLANES_VERSION
 from sonogym.anatomy.planes import plane_views
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.cli.benchmark import machine
@@ -63,7 +64,11 @@ def main() -> None:
 
 def _measure(cases: dict[str, str], seed: int, keep: Path | None) -> dict[str, dict[str, dict]]:
     """One row a case and plane; all patients play a plane together."""
-    done = json.loads(keep.read_text()) if keep and keep.exists() else {}
+    run = {"cases": cases, "seed": seed, "versions": [VERSION, PLANES_VERSION]}
+    kept = json.loads(keep.read_text()) if keep and keep.exists() else {"run": run, "played": {}}
+    if kept.get("run") != run:
+        raise SystemExit(f"{keep} holds another run: {kept.get('run')}; name another file or delete it")
+    done = kept["played"]
     names = [(case, name) for case, spec in cases.items() for name in resolve_patients(spec)]
     bodies, views = [], []
     for _, name in names:
@@ -77,7 +82,7 @@ def _measure(cases: dict[str, str], seed: int, keep: Path | None) -> dict[str, d
         if plane not in done:
             done[plane] = _played([bodies[at] for at in reachable], plane, seed) if reachable else []
             if keep:
-                keep.write_text(json.dumps(done))
+                keep.write_text(json.dumps(kept))
         played = done[plane]
         print(plane, len(reachable), "patients", sum(hit for _, hit in played), "/", len(played), flush=True)
         for case in cases:
