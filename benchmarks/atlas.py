@@ -106,7 +106,8 @@ def judged(name, anatomy, truth, meshes, hu=None):
         "scan": name, "vertebrae": len(told), "wrong_level": len(told) - sum(told.values()),
         "given": len(sure), "wrong_given": len(sure) - sum(sure.values()), "errors_mm": errors,
         "median_mm": round(float(np.median(exact)), 1) if exact else None,
-        "organs": overlaps, "worst_mm": max(exact, default=None), "confidence": dict(found.confidence), "seconds": round(seconds, 1),
+        "worst_mm": max(exact, default=None), "organs": overlaps,
+        "confidence": dict(found.confidence), "seconds": round(seconds, 1),
     }  # fmt: skip
 
 
