@@ -152,12 +152,12 @@ def _entry_point(sources: str):
     """The loop over environments ``first`` to ``last``; ``sources`` as in :mod:`kernels`."""
 
     @numba.njit(cache=True, nogil=True)
-    def press(first, last, index, skin, bone, face, factors, origin, direction, out):
+    def press(first, last, index, skin, bone, face, factors, origin, direction, room, out):
         """Fill ``out`` for lines in patient coordinates: ``origin``, ``direction`` (envs, 3, lines) [m]."""
         sources  # noqa: B018
-        above = np.empty(face.read.shape[0], np.float32)
         for env in range(first, last):
-            patient, indentation, column = index[env], out.indentation[env], out.column[env]
+            patient, above = index[env], room[env]
+            indentation, column = out.indentation[env], out.column[env]
             _columns(
                 bone.flat, bone.offset[patient], bone.shape[patient], bone.matrix[patient], face, origin[env],
                 direction[env], above,

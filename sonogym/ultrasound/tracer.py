@@ -19,7 +19,6 @@ from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables
 from sonogym.ultrasound.contact import GAP_NONE, READ, SUPPORT, spline
 from sonogym.ultrasound.frame import RenderParams
-from sonogym.ultrasound.kernel_arrays import Array
 from sonogym.ultrasound.kernel_face_contact import Face, Factors, Press, Stack, press
 from sonogym.ultrasound.kernel_lines import Batch, Patients, Pulse, cast, place
 from sonogym.ultrasound.kernel_moving_lines import Bending, bend
@@ -84,7 +83,7 @@ class Tracer:
             steps.append((bend, (patient, _stack(breathing), self._bending, amplitude, *rays, batch.turn)))
         if self._body is not None:
             out = Press(batch.indentation, batch.column, batch.coupling, batch.slopes, batch.closed)
-            steps.append((press, (patient, *self._body, self._face, _factors(params), *rays, out)))
+            steps.append((press, (patient, *self._body, self._face, _factors(params), *rays, batch.crowding, out)))
         steps.append((place, (quaternion, patient, self._patients, self._pulse, batch)))
         return Tracing(batch, tuple(steps))
 
@@ -93,7 +92,7 @@ class Tracer:
         lines, samples = self._scanlines[0].shape[1], len(self._ranges)
         occupied, strength = self._density(params)
 
-        def room(*shape: int, kind: type = np.float32) -> Array:
+        def room(*shape: int, kind: type = np.float32) -> np.ndarray:
             return np.empty((envs, *shape), kind)
 
         return Batch(
@@ -124,12 +123,12 @@ class Tracer:
             knot=self._bending.node[1 : 1 + knots],
         )
 
-    def _level(self, params: RenderParams) -> Array:
+    def _level(self, params: RenderParams) -> np.ndarray:
         """Gain and time gain compensation over the level shown as white [dB]."""
         tgc = self._tgc * _array(params.tgc)[:, None] * self._ranges
         return _array(params.gain)[:, None] + np.minimum(tgc, np.float32(TGC_CAP)) - self._reference
 
-    def _density(self, params: RenderParams) -> tuple[Array, Array]:
+    def _density(self, params: RenderParams) -> tuple[np.ndarray, np.ndarray]:
         """Lattice points that scatter, in parts of WORDS, and what keeps their power; 0 and 1 where all of them do."""
         density = params.scatterers
         if density is None:
@@ -137,7 +136,7 @@ class Tracer:
         share = np.minimum(_array(density) * np.float32(self._tables.share), np.float32(1.0))
         return np.where(share < 1.0, np.rint(share * np.float32(WORDS)), 0.0).astype(np.uint32), share**-0.5
 
-    def _tissues(self, params: RenderParams) -> Array:
+    def _tissues(self, params: RenderParams) -> np.ndarray:
         """Scatter times 10^(offset / 20), transmission to the power of the factor: alpha times the factor."""
         if params.scatter_offset is None and params.attenuation_factor is None:
             return self._tissue[None]
@@ -197,17 +196,17 @@ def _factors(params: RenderParams) -> Factors:
     return Factors(*(np.full(envs, usual, np.float32) if x is None else _array(x) for x, usual in pairs))
 
 
-def _haze(params: RenderParams) -> Array:
+def _haze(params: RenderParams) -> np.ndarray:
     if params.clutter is None:
         return np.zeros(len(params.gain), np.float32)
     return _array(10.0 ** (params.clutter / 20.0))
 
 
-def _word(seed: Int[Tensor, " envs"]) -> Array:
+def _word(seed: Int[Tensor, " envs"]) -> np.ndarray:
     """64-bit seeds folded to 32 bits."""
     return _array((seed ^ (seed >> 32)) & MASK, np.uint32)
 
 
-def _array(values: Tensor, kind: type = np.float32) -> Array:
+def _array(values: Tensor, kind: type = np.float32) -> np.ndarray:
     """For compiled code, which is compiled anew for every layout."""
     return np.ascontiguousarray(values.numpy(), dtype=kind)
