@@ -17,8 +17,8 @@ NOTE = "sonogym: compiling the renderer, once for this machine and version (10-2
 
 def source_digest() -> str:
     """Digest of every source that compiled code may hold constants or functions of."""
-    beside = (Path(module.__file__) for module in (bone, stack_kernel, tissues))
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), *beside]
+    beside = (bone.__file__, stack_kernel.__file__, tissues.__file__)
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), *map(Path, beside)]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
 
 

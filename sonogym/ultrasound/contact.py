@@ -105,7 +105,7 @@ def _bone_column(
 def spline(
     lines: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Int[Tensor, " read"], Int[Tensor, "4 lines"], Float[Tensor, "4 lines"]]:
-    """Lines along which bone is looked for, and for each line four of them and their weights (positive, of unit sum)."""
+    """Lines along which bone is looked for, and for each line four of them and their weights (> 0, of unit sum)."""
     place = torch.arange(lines) * ((READ - 1) / (lines - 1))
     base = place.floor().clamp_max(READ - 2)
     t = place - base

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""How the face presses on each line, compiled: what :mod:`contact`, :mod:`pressure` and :mod:`veins` define in torch."""
+"""How the face presses on each line, compiled: what :mod:`contact`, :mod:`pressure`, :mod:`veins` define in torch."""
 
 from __future__ import annotations
 

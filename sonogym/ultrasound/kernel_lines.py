@@ -127,7 +127,7 @@ def _passed(pulse, x, y, z):
 
 @compiled
 def _even_speckle(pulse, spacing, direction, indentation, column, scale, crowding):
-    """Multiply ``scale`` so that speckle has its power along any line; what pressing takes of it (4 t (1 - t) of it)."""
+    """Speckle has its power along any line, and ``crowding`` 4 t (1 - t) gives back what pressing takes of it."""
     for line in range(direction.shape[1]):
         x, y, z = direction[0, line] * spacing, direction[1, line] * spacing, direction[2, line] * spacing
         power = _passed(pulse, x, y, z)

@@ -64,7 +64,7 @@ def _entry_point(sources: str):
 
     @numba.njit(cache=True, nogil=True)
     def bend(first, last, index, field, bending, amplitude, origin, direction, turn):
-        """Lines (envs, 3, lines) [m] bent in place into the material that they meet; ``turn`` (envs, knots, 3, lines)."""
+        """Lines (envs, 3, lines) [m] bent in place into what they meet; ``turn`` (envs, knots, 3, lines)."""
         sources  # noqa: B018
         moved = np.empty((bending.node.shape[0], bending.read.shape[0], 3), np.float32)
         for env in range(first, last):

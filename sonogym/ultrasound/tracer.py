@@ -1,4 +1,4 @@
-"""Scan lines of a batch as the fused path reads them: compiled what the pose decides, NumPy what parameters do alone."""
+"""Scan lines as the fused path reads them: compiled what the pose decides, NumPy what parameters decide alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sonogym.anatomy.bricks import BrickStack
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.geometry import Pose
 from sonogym.ultrasound.beam import BeamTables
-from sonogym.ultrasound.contact import GAP_NONE, READ, SUPPORT, spline
+from sonogym.ultrasound.contact import GAP_NONE, SUPPORT, spline
 from sonogym.ultrasound.frame import RenderParams
 from sonogym.ultrasound.kernel_face_contact import Face, Factors, Press, Stack, press
 from sonogym.ultrasound.kernel_lines import Batch, Patients, Pulse, cast, place
