@@ -97,6 +97,7 @@ class Renderer:
         order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
         origin, direction = probe.scanlines(config.lines)
         self._scanlines = (origin[order].to(self.device), direction[order].to(self.device))
+        self._line_position = (origin[:, 0] if probe.kind == "linear" else probe.angles(config.lines)).to(self.device)
         self._body = (self.skin, self.bone) if config.contact and not probe.inserted else None
         self._fused = [self._fused_path(*beam) for beam in zip(self.variants, self._tables, strict=True)]
         self.converter = self._scan_converter()
@@ -188,7 +189,6 @@ class Renderer:
 
     def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
         wanted, converter = {"beam", *self.config.outputs}, self.converter
-        linear = self.transducer.kind == "linear"
         labels = seen.get("labels")
         if labels is not None and wanted & {"true_depth", "bone_depth"}:
             depth = true_depth(labels, self._tables[0].tissue[:, 2], self._tables[0].step)
@@ -200,9 +200,7 @@ class Renderer:
         return Frame(
             beam=beam,
             depth=self._tables[0].ranges,
-            line_position=self._scanlines[0][:, 0]
-            if linear
-            else self.transducer.angles(self.config.lines).to(self.device),
+            line_position=self._line_position,
             image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
             **kept,

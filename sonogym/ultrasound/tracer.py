@@ -56,7 +56,6 @@ class Tracer:
     ) -> None:
         """``body``: distances to skin and bone, None: nothing is touched."""
         lines = len(scanlines[0])
-        self._tables = tables
         self._scanlines = tuple(_array(part.T) for part in scanlines)
         self._patients = _patients(voxels)
         lag = torch.arange(len(tables.overlap)) * (tables.step / tables.lattice)
@@ -65,6 +64,7 @@ class Tracer:
         self._face = _face(transducer, tables, lines, voxels)
         self._bending = _bending(lines, float(tables.ranges[-1]))
         self._ranges, self._tissue = _array(tables.ranges), _array(tables.tissue)
+        self._share, self._scatterers = np.float32(tables.share), tables.scatterers or math.inf
         self._tgc = np.float32(2.0 * TGC_UNIT * transducer.center_frequency)
         self._reference = np.float32(20.0 * torch.log10(torch.tensor(tables.reference)))
 
@@ -130,10 +130,8 @@ class Tracer:
 
     def _density(self, params: RenderParams) -> tuple[np.ndarray, np.ndarray]:
         """Lattice points that scatter, in parts of WORDS, and what keeps their power; 0 and 1 where all of them do."""
-        density = params.scatterers
-        if density is None:
-            density = torch.full_like(params.gain, self._tables.scatterers or math.inf)
-        share = np.minimum(_array(density) * np.float32(self._tables.share), np.float32(1.0))
+        density = _or(params.scatterers, self._scatterers, len(params.gain))
+        share = np.minimum(density * self._share, np.float32(1.0))
         return np.where(share < 1.0, np.rint(share * np.float32(WORDS)), 0.0).astype(np.uint32), share**-0.5
 
     def _tissues(self, params: RenderParams) -> np.ndarray:
@@ -192,8 +190,7 @@ def _stack(volumes: VolumeStack) -> Stack:
 
 def _factors(params: RenderParams) -> Factors:
     pairs = ((params.gel, GAP_NONE), (params.stiffness, 1.0), (params.venous_pressure, VENOUS_PRESSURE))
-    envs = len(params.gain)
-    return Factors(*(np.full(envs, usual, np.float32) if x is None else _array(x) for x, usual in pairs))
+    return Factors(*(_or(values, usual, len(params.gain)) for values, usual in pairs))
 
 
 def _haze(params: RenderParams) -> np.ndarray:
@@ -204,7 +201,12 @@ def _haze(params: RenderParams) -> np.ndarray:
 
 def _word(seed: Int[Tensor, " envs"]) -> np.ndarray:
     """64-bit seeds folded to 32 bits."""
-    return _array((seed ^ (seed >> 32)) & MASK, np.uint32)
+    words = seed.numpy()
+    return ((words ^ (words >> 32)) & MASK).astype(np.uint32)
+
+
+def _or(values: Tensor | None, usual: float, envs: int) -> np.ndarray:
+    return np.full(envs, usual, np.float32) if values is None else _array(values)
 
 
 def _array(values: Tensor, kind: type = np.float32) -> np.ndarray:
