@@ -9,10 +9,8 @@ Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
@@ -28,6 +26,8 @@ from sonogym.ultrasound.kernel_arrays import (
     Tables,
     Workspace,
     compiled,
+    entry,
+    spliced,
 )
 from sonogym.ultrasound.kernel_focus import PAIRS, focus
 from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
@@ -35,6 +35,7 @@ from sonogym.ultrasound.kernel_march import STATES, march
 from sonogym.ultrasound.kernel_reverberation import add_lens, peak_arrays, reverberate, ring_down
 from sonogym.ultrasound.kernel_speckle import set_noise
 from sonogym.ultrasound.lines import Lines
+from sonogym.ultrasound.render_threads import at_once, render_threads
 from sonogym.ultrasound.speckle import HAZE_SALT
 
 _HAZE = np.uint32(HAZE_SALT)
@@ -96,7 +97,7 @@ def _rays(env, batch, refracts, work):
     )  # fmt: skip
 
 
-@compiled
+@spliced
 def _render(env, voxels, batch, tables, outputs, work):
     """One environment: noise, every elevation plane, late echoes, then detection."""
     samples, lines, planes = outputs.beam.shape[1], outputs.beam.shape[2], tables.elevation.shape[0]
@@ -106,7 +107,7 @@ def _render(env, voxels, batch, tables, outputs, work):
     work.echoes[1][:] = _0
     set_noise(tables.noise, _1, batch.noise_seed[env], lines, scatter, _0)
     if batch.haze[env] > _0:
-        set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, lines, scatter, _1)
+        set_noise(tables.haze, batch.haze[env], np.uint32(batch.seed[env] ^ _HAZE), lines, scatter, _1)
     grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env], batch.leap[env])
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
@@ -137,7 +138,7 @@ def _entry_point(sources: str):
     calls: closing over the digest ``sources`` keeps it from running old code after an edit of any of them.
     """
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def run(first, last, voxels, batch, tables, outputs, work):
         sources  # noqa: B018
         for env in range(first, last):
@@ -175,7 +176,7 @@ class FusedRenderer:
             transmission=np.empty(maps, np.float32),
         )
         batch = _batch(lines)
-        threads = min(envs, numba.get_num_threads())
+        threads = min(envs, render_threads())
         while len(self._work) < threads:
             self._work.append(_workspace(self._tables, samples, count))
         ends = [envs * part // threads for part in range(threads + 1)]
@@ -184,11 +185,7 @@ class FusedRenderer:
             _run(ends[part], ends[part + 1], self._voxels, batch, self._tables, outputs, self._work[part])
 
         with compilation_noted():
-            if threads == 1:
-                work_on(0)
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(work_on, range(threads)))
+            at_once(work_on, threads)
         return outputs.beam, outputs.iq, outputs.labels, outputs.transmission
 
 
