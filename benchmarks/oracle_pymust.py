@@ -191,9 +191,8 @@ def markdown(content: dict) -> str:
 
 
 NOTES = """## Where we disagree, and why
-* Convex beam away from the focus: PyMUST's is wider, most of all deep. The outer elements of a convex array look away
-  from the axis and hear little of it, so the aperture in use is smaller than depth over f-number; the closed form of
-  `psf.py` does not know. Linear arrays agree.
+* Lateral widths are a closed form of the aperture that is heard (`psf.py`), not a simulation; without the directivity
+  of its elements the convex beam was 19 % too narrow at 100 mm.
 * Anechoic targets: ours hold nothing but noise and the tails of Gaussian beams; PyMUST's hold its side lobes as well.
 * PyMUST's lines are few (60 of speckle, 80 through the cyst): its SNR is known to about .04, its CNR to about 4 %.
 * The -6 dB target and its background are the same scatterers on either side, so its contrast has no spread.

@@ -212,7 +212,7 @@ def test_ct_follows_the_tissues(patients, seed):
     ct, labels = patients[seed].ct.voxels[0].numpy(), labels_of(patients[seed])
     for tissue, low, high in (
         (Tissue.SUBCUTANEOUS_FAT, -115, -90), (Tissue.MUSCLE, 30, 65), (Tissue.LIVER, 30, 80),
-        (Tissue.LUNG, -890, -790), (Tissue.CORTICAL_BONE, 400, 900),
+        (Tissue.LUNG, -890, -780), (Tissue.CORTICAL_BONE, 200, 450),
     ):  # fmt: skip
         inside = labels == tissue
         inner = ndimage.binary_erosion(inside)

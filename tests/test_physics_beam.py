@@ -140,11 +140,26 @@ def _iq(name, depth, samples, lines=512, seeds=3):
     return iq / np.sqrt((np.abs(iq) ** 2).mean(axis=(0, 2), keepdims=True)), ranges
 
 
+def _heard(probe, aperture, z):
+    """Root of twelve times the mean square place on the face, each element weighted by what it hears from ``z``."""
+    half = min(0.5 * aperture, 0.5 * probe.elements * probe.pitch)
+    place = np.linspace(-half, half, 2001)
+    normal = place / probe.radius if probe.kind == "convex" else 0.0 * place
+    element = np.stack([place, 0.0 * place]) if probe.kind != "convex" else probe.radius * np.stack(
+        [np.sin(normal), np.cos(normal) - 1.0]
+    )  # fmt: skip
+    ray = np.array([[0.0], [z]]) - element
+    angle = np.arccos((ray * [np.sin(normal), np.cos(normal)]).sum(0) / np.hypot(*ray))
+    weight = np.sinc(0.9 * probe.pitch / probe.wavelength * np.sin(angle)) * np.cos(angle)
+    return np.sqrt(12.0 * (weight * place**2).sum() / weight.sum())
+
+
 def _lateral_width(probe, z):
-    """1/w^2 = 1/w_rx^2 + 1/w_tx^2 of section 5, written anew."""
-    unit, height = probe.lateral_a * probe.wavelength, probe.transmit_focus / probe.transmit_f_number
-    receive = unit * probe.receive_f_number
-    transmit = np.hypot(unit * z / height, probe.lateral_b * height * (1.0 - z / probe.transmit_focus))
+    """1/w^2 = 1/w_rx^2 + 1/w_tx^2 of section 5, with the apertures that are heard, written anew."""
+    unit, sent = probe.lateral_a * probe.wavelength, probe.transmit_focus / probe.transmit_f_number
+    sent = _heard(probe, sent, z)
+    receive = unit * z / _heard(probe, z / probe.receive_f_number, z)
+    transmit = np.hypot(unit * z / sent, probe.lateral_b * sent * (1.0 - z / probe.transmit_focus))
     return receive * transmit / np.hypot(receive, transmit)
 
 

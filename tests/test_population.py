@@ -15,6 +15,7 @@ from sonogym.anatomy.library import SPLITS
 from sonogym.anatomy.morphometry import gaps, straighten, vertebrae
 from sonogym.anatomy.patients import (
     canvas,
+    compact,
     hounsfield,
     kidneys,
     make_procedural,
@@ -79,11 +80,13 @@ def test_women_are_smaller_with_more_fat_under_the_skin(drawn):
 
 def test_the_same_seed_gives_the_same_bytes_on_any_machine():
     """Recorded on x86-64 with AVX-512; a run for a generic x86-64 (no FMA, no AVX) gave the same."""
-    assert make_procedural(0, COARSE).digest == "82238ed439bc1d4be6833c655a1f5134"
-    assert make_procedural(1304, COARSE).digest == "516f4af88fc4b9a12e8fa8e18231b2cc"
+    assert make_procedural(0, COARSE).digest == "b35ce0c0da9016c771278b1ba1291292"
+    assert make_procedural(1304, COARSE).digest == "d8238db048609702d5e6357232bf9aad"
 
 
-@pytest.mark.parametrize("module", [sdf, vertebra, soft_tissue, kidneys, muscles, hounsfield, canvas, portable])
+@pytest.mark.parametrize(
+    "module", [sdf, vertebra, soft_tissue, kidneys, muscles, hounsfield, compact, canvas, portable]
+)
 def test_kernels_reorder_no_arithmetic_and_call_no_machine_powers(module):
     source = inspect.getsource(module)
     assert "fastmath" not in source

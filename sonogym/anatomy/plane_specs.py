@@ -29,7 +29,8 @@ class PlaneSpec:
     ``offset`` [m] moves the target from the landmarks' mean; ``window`` [m] is half of what should be seen, ``open``
     the share of it that must be. Vectors are RAS, or follow the column at ``spine`` (a level) where that is set, and
     also its turn about itself where ``turns_with`` names vertebrae (by their spinous processes). ``slides`` [m]: how
-    far from the target, along the head axis, the middle of the image may lie.
+    far from the target, along the head axis, the middle of the image may lie. ``canal``: where all of that is shut,
+    every probe over the gap and every place of the canal are tried (:mod:`sonogym.anatomy.canal_search`).
     """
 
     name: str
@@ -49,6 +50,7 @@ class PlaneSpec:
     shifts: tuple[float, ...]
     slides: tuple[float, ...]
     turns_with: tuple[str, ...]
+    canal: bool
     shows: str
     notes: str
 
@@ -133,6 +135,7 @@ def _spec(
         shifts=tuple(1e-3 * shift for shift in table.get("shifts_mm", [0])),
         slides=tuple(1e-3 * slide for slide in table.get("slides_mm", [0])),
         turns_with=tuple(dict.fromkeys(ends)) if table.get("frame") == "vertebra" else (),
+        canal=bool(table.get("canal", False)),
         shows=table["shows"],
         notes=table["notes"],
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sonogym.anatomy.anatomy import Body, content_digest
 from sonogym.anatomy.cache import cache_folder, kept
+from sonogym.anatomy.canal_search import canal_probes
 from sonogym.anatomy.placing import skin_pose
 from sonogym.anatomy.plane_specs import PlaneSpec, Vector, families, find_spec
 from sonogym.anatomy.surface import BORDER, Skin
@@ -21,13 +22,14 @@ from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, grids
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
-VERSION = "2"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
+VERSION = "3"  # raise it with every change of how planes are found: what is kept of a patient is keyed by it
 LEAST_COUPLED = 0.6  # share of the face on the skin below which a plane does not count as reachable (design)
 MOST_MISS = 5e-3  # m that the target may lie beside the image plane (design: the tolerance of Navigation)
 _UP = torch.tensor([0.0, 0.0, 1.0])
 _DEPTH_PRICE = 2.0  # of a metre further away, in shares of an open window (design: 5 cm against 10 %)
 _TURN_PRICE = 0.1  # of leaving the usual approach: another has to be clearly better
 _MISS_PRICE = 40.0  # of a metre beside the image plane
+_ASIDE_PRICE = 4.0  # of a metre from the image's middle, in the wide search: 1 cm against 4 %
 _ON_SKIN = 1e-3  # m
 
 
@@ -150,7 +152,24 @@ def _search_together(body: Body, specs: Sequence[PlaneSpec]) -> dict[str, PlaneV
     counts = [len(each[0]) for each in tried]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     rows = [slice(start, start + count) for start, count in zip(starts, counts, strict=True)]
-    return {spec.name: _best(body, spec, pose[row], target[row]) for spec, row in zip(specs, rows, strict=True)}
+    views = [_best(body, spec, pose[row], target[row]) for spec, row in zip(specs, rows, strict=True)]
+    return {view.name: _widened(body, spec, view) for spec, view in zip(specs, views, strict=True)}
+
+
+def _widened(body: Body, spec: PlaneSpec, view: PlaneView) -> PlaneView:
+    """``view``, or where its window is shut the best of all probes that show some place of the canal."""
+    if not spec.canal or body.tissues is None or view.window >= spec.open:
+        return view
+    axis = spine_axis(body, spec.landmarks[0].removeprefix("vertebra_"))
+    forward = _along((0.0, 1.0, 0.0), axis, _column_turn(body, spec.turns_with, axis))
+    forward = forward / forward.norm()
+    frame = torch.stack((torch.linalg.cross(forward, axis), forward, axis))
+    probes, targets = canal_probes(body, body.tissues, spec.landmarks, frame, math.copysign(1.0, spec.offset[0]))
+    usual = view.pose
+    pose = Pose(
+        torch.cat((usual.quaternion[None], probes.quaternion)), torch.cat((usual.translation[None], probes.translation))
+    )
+    return _best(body, spec, pose, torch.cat((view.target[None], targets)), _ASIDE_PRICE)
 
 
 def _approaches(body: Body, spec: PlaneSpec) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -186,7 +205,9 @@ def _column_turn(body: Body, levels: Sequence[str], axis: Float[Tensor, "3"]) ->
     return math.atan2(float(flat[0]), float(-flat[1]))
 
 
-def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approaches 3"]) -> PlaneView:
+def _best(
+    body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approaches 3"], aside_price: float = 0.0
+) -> PlaneView:
     seen = pose.inverse().apply(target)
     touching, miss, depth = coupled(body.skin, pose), seen[:, 1].abs(), seen[:, 2]
     window = torch.full_like(depth, torch.nan if spec.blocks else 1.0)
@@ -195,7 +216,7 @@ def _best(body: Body, spec: PlaneSpec, pose: Pose, target: Float[Tensor, "approa
     imaged, usable = _imaged(body.skin, pose.translation), body.skin.usable(pose.translation)
     usual = torch.arange(len(depth)) == 0
     value = window.nan_to_num(nan=0.0) + touching - _DEPTH_PRICE * depth - _MISS_PRICE * miss + _TURN_PRICE * usual
-    value = value - 10.0 * ~(imaged & usable)
+    value = value - aside_price * seen[:, 0].abs() - 10.0 * ~(imaged & usable)
     at = int(value.argmax()) if body.tissues is not None else 0
     return PlaneView(
         name=spec.name,

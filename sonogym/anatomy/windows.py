@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonogym.anatomy.surface import Skin
@@ -43,15 +43,15 @@ def openness(
     """
     if not blocks:
         return torch.ones(len(target))
-    points = pose.apply(_line_points(pose.inverse().apply(target), window).movedim(0, 2)).movedim(2, 0)
-    label = _labels(tissues, points)
+    points = pose.apply(line_points(pose.inverse().apply(target), window).movedim(0, 2)).movedim(2, 0)
+    label = labels_at(tissues, points)
     shut = _table(blocks)[label]
     if "gas" in blocks:
         shut &= (label != int(Tissue.AIR)) | (skin.at(points) < -_OUTSIDE)
     return (~shut.any(-1)).float().mean(-1)
 
 
-def _line_points(target: Float[Tensor, "poses 3"], window: float) -> Float[Tensor, "poses lines steps 3"]:
+def line_points(target: Float[Tensor, "poses 3"], window: float) -> Float[Tensor, "poses lines steps 3"]:
     """Points (probe frame, in the image) from the pressed face to ``target`` +- ``window``, on lines of the arc."""
     across = torch.linspace(-window, window, _LINES)
     ends = torch.stack((target[:, :1] + across, target[:, 2:] + 0.0 * across), dim=-1)
@@ -64,7 +64,8 @@ def _line_points(target: Float[Tensor, "poses 3"], window: float) -> Float[Tenso
     return torch.stack((points[..., 0], torch.zeros_like(points[..., 0]), points[..., 1]), dim=-1)
 
 
-def _labels(tissues: Volume, points: Float[Tensor, "*points 3"]) -> Tensor:
+def labels_at(tissues: Volume, points: Float[Tensor, "*points 3"]) -> Int[Tensor, "*points"]:
+    """The tissue at patient points [m]: that of the nearest voxel."""
     shape = torch.tensor(tissues.voxels.shape[1:])
     voxel = grids.affine(tissues.voxel_from_patient.float(), points)
     batch = points.shape[:-1]

@@ -10,7 +10,7 @@ from sonogym.anatomy.cache import cache_folder, kept
 from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.errors import require_between
 
-VERSION = "8"  # raise it with every change of what a seed looks like: cached patients are keyed by it
+VERSION = "9"  # raise it with every change of what a seed looks like: cached patients are keyed by it
 
 
 def make_procedural(seed: int, spacing: float = 1.5e-3, name: str | None = None) -> Anatomy:

@@ -14,10 +14,10 @@ from sonogym.anatomy.tissues import Tissue
 
 _WALL = 2.5  # mm
 _FLUID_PART = {"colon": 0.1, "duodenum": 0.3, "loops": 0.4}  # of the segments hold liquid instead of paste
-_STEPS = 180  # segments of small bowel
-# part of them that is full in men and women at BMI 20, and less of it a unit more, as the fat between them grows: at L3
-# and BMI 23.5 it is 121 and 67 cm2 (Kong 2022)
-_FULL = {False: (0.8, 0.04), True: (1.0, 0.03)}
+# segments of small bowel at BMI 20, fewer of them a unit more, as the fat between them grows, and their calibre: at L3
+# and BMI 23.5 that fat is 121 (men) and 67 cm2 (women), the retroperitoneal one included (Kong 2022, 1787 CT)
+_LOOPS = {False: (150.0, 6.5, 1.0), True: (360.0, 14.0, 1.25)}
+_FEWEST, _MOST = 80, 360
 # right (+1 is the inner wall), forward (0 at the bodies' front, 1 at the wall), above L3 at unit size, radius
 _COLON = (
     (0.72, 0.42, -88, 22), (0.80, 0.34, -45, 22), (0.80, 0.30, 0, 21), (0.74, 0.36, 34, 20), (0.45, 0.72, 30, 19),
@@ -53,8 +53,10 @@ class _Cavity:
 
 def _small_bowel(params: PatientParams) -> np.ndarray:
     """A wandering path in the cavity's unit box, (steps, 3): each step keeps most of its direction."""
-    draws = unit_draws(params.seed, "small_bowel", 3 * _STEPS).reshape(_STEPS, 3).astype(np.float64)
-    low, high = np.array([-0.62, 0.16, -125.0]), np.array([0.62, 0.86, 48.0])
+    full, fewer, _ = _LOOPS[params.female]
+    steps = round(min(max(full - fewer * (params.bmi - 20.0), _FEWEST), _MOST))
+    draws = unit_draws(params.seed, "small_bowel", 3 * steps).reshape(steps, 3).astype(np.float64)
+    low, high = np.array([-0.72, 0.05, -125.0]), np.array([0.72, 0.9, 48.0])
     step = np.array([0.21, 0.24, 24.0])
     point, heading, path = low + (high - low) * draws[0], np.zeros(3), []
     for draw in draws:
@@ -76,10 +78,9 @@ def paint_bowel(canvas: Canvas, params: PatientParams, spine: Spine, trunk: Trun
     duodenum = np.array(_DUODENUM) * s
     duodenum[:, :2] += spine.body_at(duodenum[:, 2])
     _tube(canvas, params, duodenum[:, :3], duodenum[:, 3], 0.5, "duodenum")
-    full, less = _FULL[params.female]
-    path = _small_bowel(params)[: round(min(max(full - less * (params.bmi - 20.0), 0.5), 1.0) * _STEPS)]
-    radii = s * (9.0 + 4.0 * unit_draws(params.seed, "bowel_radius", len(path)).astype(np.float64))
-    _tube(canvas, params, cavity.place(path[:, 0], path[:, 1], s * path[:, 2]), radii, 0.4, "loops")
+    path = _small_bowel(params)
+    radii = s * _LOOPS[params.female][2] * (9.0 + 4.0 * unit_draws(params.seed, "bowel_radius", len(path)))
+    _tube(canvas, params, cavity.place(path[:, 0], path[:, 1], s * path[:, 2]), radii.astype(np.float64), 0.4, "loops")
 
 
 def _tube(

@@ -50,10 +50,10 @@ class Canvas:
     def level(
         self, field: np.ndarray, where: tuple[slice, slice, slice], over: Iterable[Tissue], volume: float
     ) -> float:
-        """The field's value inside of which ``volume`` [ml] of ``over`` lies, within [-25, 3] mm of its surface."""
+        """The field's value inside of which ``volume`` [ml] of ``over`` lies, within [-45, 3] mm of its surface."""
         free = np.sort(field[_allowed(over)[self.labels[where]]], axis=None)
         wanted = int(1e3 * volume / self.grid.spacing**3)
-        return float(np.clip(free[min(wanted, len(free) - 1)], -25.0, 3.0)) if len(free) else 0.0
+        return float(np.clip(free[min(wanted, len(free) - 1)], -45.0, 3.0)) if len(free) else 0.0
 
     def fill(
         self,

@@ -253,7 +253,8 @@ def _organs(draw: _Draw, who: _Person, size: float) -> dict[str, Any]:
     Liver: between 758 BSA - 124 ml (Feng 2017, 369 Chinese adults) and 1267 BSA - 794 ml (Vauthey 2002, 292 Western),
     spread 14 %. Spleen 195 +- 78 ml (Jasper 2019). Kidneys 177 +- 34 ml (m), 146 +- 28 ml (f), left longer by 4 %
     (Kwon 2008); shrinking after 60 y `design`. Aorta 18.4 +- 1.8 (m), 15.9 +- 1.7 mm (f) (Wang 2022), widening to 70 y
-    (Rotterdam Study, Zhu 2021). Trabecular HU 226 +- 44 below 30 y, - 2.5 a year (Jang 2019, 20374 CT).
+    (Rotterdam Study, Zhu 2021). Trabecular HU 226 +- 44 below 30 y, - 2.5 a year, +- 38 from 90 y on (Jang 2019,
+    20374 CT).
     """
     liver = (1012.0 * who.surface - 459.0) * (1.0 + draw.normal("liver_size", 0.0, 0.14))
     spleen = 195.0 * who.of(1.12, 0.88) * float(np.exp(draw.normal("spleen_size", -0.06, 0.36, 2.0)))
@@ -263,7 +264,8 @@ def _organs(draw: _Draw, who: _Person, size: float) -> dict[str, Any]:
     right = draw.normal("kidney_height_right", 30.0, 12.0)
     left = right + draw.normal("kidney_difference", 14.0, 9.0)
     older = 0.0042 * (min(who.age, 72.0) - 50.0)
-    trabecular = 226.0 - 2.5 * max(who.age - 30.0, 0.0)
+    old = max(who.age - 30.0, 0.0)
+    trabecular = 226.0 - 2.5 * old + draw.normal("trabecular", 0.0, 44.0 - 0.1 * old)
     return {
         "kidney_size": (0.985 * kidneys[0], 1.02 * kidneys[1]),
         "kidney_height": (right, left),
@@ -277,5 +279,5 @@ def _organs(draw: _Draw, who: _Person, size: float) -> dict[str, Any]:
         "vessel": draw.normal("vessel", who.of(1.05, 0.96), 0.08) * (1.0 + older),
         "gas": min(max(draw.normal("gas", 0.2, 0.12), 0.0), 0.5),  # `design`
         "aorta_aside": draw.normal("aorta_aside", 10.0, 2.5),
-        "trabecular": max(trabecular + draw.normal("trabecular", 0.0, 35.0), 50.0),
+        "trabecular": max(trabecular, 40.0),
     }

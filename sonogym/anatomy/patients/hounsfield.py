@@ -1,8 +1,8 @@
 """The CT of a labelled torso: tissues with their texture, seen through a scanner's point spread and with its noise.
 
 What a voxel holds passes the reconstruction kernel and so does the noise: neighbours share it, edges are partial
-volumes, and a thin cortex never reaches its own density. Shapes of the histograms are those of the scans compared in
-docs/population.md.
+volumes, and a thin cortex never reaches its own density. Arches, processes and ribs are denser than the spongy middle
+of a body. Shapes of the histograms are those of the scans compared in docs/population.md.
 """
 
 from __future__ import annotations
@@ -12,31 +12,35 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from sonogym.anatomy.patients.compact import compactness
 from sonogym.anatomy.patients.drawing import normal_draws, unit_draws
 from sonogym.anatomy.patients.params import PatientParams
 from sonogym.anatomy.patients.sdf import Number
 from sonogym.anatomy.tissues import TISSUE_COUNT, Tissue
 
-# HU without contrast and the amplitude of its slow texture (anatomy.md, TotalSegmentator test CTs)
+# HU without contrast and the amplitude of its slow texture (anatomy.md, TotalSegmentator test CTs); cortical bone as a
+# voxel sees a body's shell of half a millimetre: 240-305 +- 130-220 at the edge of the bones of two scans
 HOUNSFIELD = {
-    Tissue.AIR: (-1000, 0), Tissue.GEL: (20, 0), Tissue.SKIN: (40, 10), Tissue.SUBCUTANEOUS_FAT: (-108, 8),
-    Tissue.MUSCLE: (54, 12), Tissue.CONNECTIVE: (60, 8), Tissue.LIVER: (58, 5), Tissue.KIDNEY_CORTEX: (32, 3),
+    Tissue.AIR: (-1000, 0), Tissue.GEL: (20, 0), Tissue.SKIN: (15, 10), Tissue.SUBCUTANEOUS_FAT: (-108, 8),
+    Tissue.MUSCLE: (52, 18), Tissue.CONNECTIVE: (60, 8), Tissue.LIVER: (58, 5), Tissue.KIDNEY_CORTEX: (32, 3),
     Tissue.SPLEEN: (49, 4), Tissue.PANCREAS: (42, 12), Tissue.BLOOD: (43, 2), Tissue.FLUID: (8, 2), Tissue.BILE: (5, 2),
     Tissue.MYOCARDIUM: (45, 4), Tissue.BOWEL: (37, 18), Tissue.CARTILAGE: (110, 10), Tissue.TRABECULAR_BONE: (150, 25),
-    Tissue.CORTICAL_BONE: (850, 160), Tissue.LUNG: (-868, 25), Tissue.NERVE: (35, 4), Tissue.VISCERAL_FAT: (-104, 9),
+    Tissue.CORTICAL_BONE: (240, 115), Tissue.LUNG: (-868, 25), Tissue.NERVE: (35, 4), Tissue.VISCERAL_FAT: (-104, 9),
     Tissue.KIDNEY_PYRAMID: (28, 3), Tissue.KIDNEY_SINUS: (-40, 20), Tissue.DISC: (72, 10), Tissue.LIGAMENT: (75, 8),
     Tissue.DIAPHRAGM: (48, 6), Tissue.STOMACH: (30, 15), Tissue.VEIN: (43, 2),
     Tissue.METAL: (3071, 0), Tissue.STONE: (700, 120), Tissue.LESION: (38, 5),
 }  # fmt: skip
 _GRAIN = {  # sd of what is finer than the scanner resolves: fibres, lobules, trabeculae
     Tissue.SUBCUTANEOUS_FAT: 6.0, Tissue.VISCERAL_FAT: 8.0, Tissue.MUSCLE: 14.0, Tissue.BOWEL: 12.0,
-    Tissue.STOMACH: 12.0, Tissue.PANCREAS: 8.0, Tissue.LUNG: 30.0, Tissue.TRABECULAR_BONE: 50.0,
+    Tissue.STOMACH: 12.0, Tissue.PANCREAS: 8.0, Tissue.LUNG: 30.0, Tissue.TRABECULAR_BONE: 35.0,
     Tissue.CORTICAL_BONE: 100.0, Tissue.DISC: 8.0,
 }  # fmt: skip
 _STRAND = {  # how the strands in it differ, per sd beyond the first: septa and vessels in fat and lung, fat in muscle
-    Tissue.SUBCUTANEOUS_FAT: 40.0, Tissue.VISCERAL_FAT: 55.0, Tissue.MUSCLE: -55.0, Tissue.LUNG: 420.0,
+    Tissue.SUBCUTANEOUS_FAT: 40.0, Tissue.VISCERAL_FAT: 55.0, Tissue.MUSCLE: -70.0, Tissue.LUNG: 560.0,
     Tissue.PANCREAS: -60.0, Tissue.BOWEL: -60.0, Tissue.TRABECULAR_BONE: 60.0,
 }  # fmt: skip
+_COMPACT = {Tissue.TRABECULAR_BONE: 330.0, Tissue.CORTICAL_BONE: 140.0}  # HU more in bone without deep marrow
+_VARIED = 0.4  # sd of the root of that excess, from one strand to the next
 # sd between patients: liver 58 +- 9; the others `design`
 _SPREAD = {
     Tissue.SUBCUTANEOUS_FAT: 3.0, Tissue.MUSCLE: 5.0, Tissue.LIVER: 8.0, Tissue.SPLEEN: 4.0, Tissue.BLOOD: 4.0,
@@ -69,7 +73,10 @@ def hounsfield(labels: np.ndarray, spacing: float, params: PatientParams) -> np.
     coarse, fine = spacing / _SLOW, spacing / _FINE
     nodes = _nodes(labels.shape, coarse, params.seed, "slow"), _nodes(labels.shape, fine, params.seed, "strands")
     key = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
-    fill_tissues(field, labels, _means(params), slow, grain, _table(_STRAND), hanging, *nodes, coarse, fine, key)
+    strand = _table(_STRAND)
+    strand[Tissue.MUSCLE] *= _streaks(params)
+    tables = _means(params), slow, grain, strand, hanging, _table(_COMPACT)
+    fill_tissues(field, labels, compactness(labels, spacing), *tables, *nodes, coarse, fine, key)
     nx, ny, nz = labels.shape
     for shape, (count, weight) in zip(((1, nx, ny * nz), (nx, ny, nz), (nx * ny, nz, 1)), passes, strict=True):
         for _ in range(count):
@@ -96,6 +103,15 @@ def _means(params: PatientParams) -> np.ndarray:
     for tissue, other in _ALIKE:
         mean[tissue] += mean[other] - HOUNSFIELD[other][0]
     return np.rint(256.0 * mean) / 256.0
+
+
+def _streaks(params: PatientParams) -> float:
+    """Fat between the fibres of all muscles, 1 for the mean person: with that of the multifidus (sex and age) and BMI.
+
+    CT density of the muscles of the back falls with age and BMI (Kalichman 2010, 187 adults); 2 % a unit `design`.
+    """
+    part = params.infiltration / 0.21 * (1.0 + 0.02 * (params.bmi - 26.0))
+    return round(min(max(part, 0.3), 2.0), 4)
 
 
 def _passes(sd: float, spacing: float) -> tuple[int, float]:
@@ -150,8 +166,11 @@ def _gauss(index, key):
 
 @njit(cache=True)
 @no_type_check
-def fill_tissues(field, labels, mean, slow, grain, strand, hanging, nodes, fine, step, fine_step, key):
-    """HU = mean + slow * texture + strand * max(strands - 1, 0) + grain * noise; a lung is denser where it hangs."""
+def fill_tissues(field, labels, dense, mean, slow, grain, strand, hanging, compact, nodes, fine, step, fine_step, key):
+    """HU = mean + slow * texture + strand * max(strands - 1, 0) + grain * noise + compact * (1 + .4 strands)^2.
+
+    ``dense``: how much of ``compact`` a voxel has, in 255ths; a lung is denser where it hangs.
+    """
     nx, ny, nz = labels.shape
     for i in range(nx):
         for j in range(ny):
@@ -161,9 +180,11 @@ def fill_tissues(field, labels, mean, slow, grain, strand, hanging, nodes, fine,
                 if label != 0:
                     value += slow[label] * _between(nodes, i * step, j * step, m * step)
                     value += grain[label] * _gauss((i * ny + j) * nz + m, key)
-                    if strand[label] != 0.0:
-                        over = _between(fine, i * fine_step, j * fine_step, m * fine_step) - 1.0
-                        value += strand[label] * max(over, 0.0)
+                    if strand[label] != 0.0 or dense[i, j, m] > 0:
+                        strands = _between(fine, i * fine_step, j * fine_step, m * fine_step)
+                        value += strand[label] * max(strands - 1.0, 0.0)
+                        root = 1.0 + _VARIED * strands
+                        value += compact[label] * dense[i, j, m] / 255.0 * root * root
                     value += hanging[label] * (j / ny - 0.5)
                 field[i, j, m] = value
 

@@ -13,6 +13,7 @@ from sonogym.anatomy.patients.spine import Spine
 from sonogym.anatomy.tissues import Tissue
 
 _SPARE = 12.0  # mm an organ may grow beyond its solid to reach its drawn volume
+_SPARE_RIGHT = 28.0  # mm for the liver right of the spine: a slim chest lets it grow only along the wall
 
 
 class Frame:
@@ -60,13 +61,14 @@ def _paint_liver(canvas: Canvas, params: PatientParams, spine: Spine, outline: T
         ball(at(-4, 66, 142).tolist(), (66 * g, 34 * g, 36 * g), (0.25, 0, 1), (1, 0, -0.25), k=3.9),
         ball(at(86, 26, 76).tolist(), (36 * g, 48 * g, 62 * g), (0.1, 0, 1), (1, 0, 0), k=3.9),
     ]
-    field, where = canvas.field(grown(np.concatenate(lobes), _SPARE))
+    field, where = canvas.field(grown(np.concatenate(lobes), _SPARE_RIGHT))
     x, y, z = canvas.coordinates(where)
     axis = spine.body_at(z.ravel())
     aside, ahead = (x - axis[:, 0]) / (33.0 * params.size), (y - axis[:, 1]) / (30.0 * params.size)
-    field = np.where(
-        aside * aside + ahead * ahead < 1.0, 1e3, field
-    )  # the crura and the fat round the spine keep the liver off it
+    left = np.clip((axis[:, 0] - x) / (40.0 * params.size), 0.0, 1.0)  # where the stomach keeps its room
+    # the crura and the fat round the spine keep the liver off it
+    barred = (aside * aside + ahead * ahead < 1.0) | (field > left * (_SPARE - _SPARE_RIGHT))
+    field = np.where(barred, 1e3, field)
     field = field - canvas.level(field, where, ROOM, params.liver_volume)
     canvas.fill(field, where, [(0.0, Tissue.CONNECTIVE), (1.0, Tissue.LIVER)], ROOM)
     inside = (Tissue.LIVER,)
