@@ -6,14 +6,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.anatomy import stack_kernel
 from sonogym.anatomy.bone import ASIDE
 from sonogym.ultrasound import contact, pressure, veins
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, compiled
+from sonogym.ultrasound.kernel_arrays import Array, compiled, entry
 from sonogym.ultrasound.voxel_word import TEXTURE_LEVELS
 
 _0, _HALF, _1, _2, _3 = (np.float32(value) for value in (0.0, 0.5, 1.0, 2.0, 3.0))
@@ -151,7 +150,7 @@ def _pressure(touching, push, stiffness, face_area):
 def _entry_point(sources: str):
     """The loop over environments ``first`` to ``last``; ``sources`` as in :mod:`kernels`."""
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def press(first, last, index, skin, bone, face, factors, origin, direction, room, out):
         """Fill ``out`` for lines in patient coordinates: ``origin``, ``direction`` (envs, 3, lines) [m]."""
         sources  # noqa: B018

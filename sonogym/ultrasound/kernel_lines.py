@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.anatomy.bricks import STRIDE
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, compiled, exact
+from sonogym.ultrasound.kernel_arrays import Array, compiled, entry, exact
 from sonogym.ultrasound.speckle import PRIMES
 
 _0, _HALF, _1, _3_HALVES, _2, _4, _6 = (np.float32(value) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0))
@@ -55,21 +54,21 @@ class Batch(NamedTuple):
 
 
 class Patients(NamedTuple):
-    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`), and their ``spacing`` [m]."""
+    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`), ``spacing`` [m], lattice ``cells`` in it."""
 
     offset: Array
     shape: Array
     leap: Array
     matrix: Array
     spacing: Array
+    cells: Array
 
 
 class Pulse(NamedTuple):
-    """``overlap`` (taps,) of the pulse with itself at ``lag`` (taps,) [lattice cells], the ``lattice`` [m]."""
+    """``overlap`` (taps,) of the pulse with itself at ``lag`` (taps,) [lattice cells]."""
 
     overlap: Array
     lag: Array
-    lattice: np.float32
 
 
 @exact
@@ -167,7 +166,7 @@ def _place(env, patient, turn, patients, batch):
 def _entry_points(sources: str):
     """:func:`cast` and :func:`place`; ``sources`` as in :mod:`kernels`."""
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def cast(first, last, quaternion, translation, start, along, origin, direction):
         """Lines of the probe, ``start`` and ``along`` (3, lines), in patient coordinates: ``origin``, ``direction``."""
         sources  # noqa: B018
@@ -176,18 +175,17 @@ def _entry_points(sources: str):
             _move(turn, (shift[0], shift[1], shift[2]), start, origin[env])
             _move(turn, (_0, _0, _0), along, direction[env])
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def place(first, last, quaternion, index, patients, pulse, batch):
         """Lines from patient coordinates to voxels, and their speckle; ``scale`` is multiplied."""
         sources  # noqa: B018
         for env in range(first, last):
             patient = index[env]
-            spacing = patients.spacing[patient]
             _place(env, patient, _rotation(quaternion[env]), patients, batch)
-            batch.cells[env] = spacing / pulse.lattice
+            batch.cells[env] = patients.cells[patient]
             _even_speckle(
-                pulse, spacing, batch.direction[env], batch.indentation[env], batch.column[env], batch.scale[env],
-                batch.crowding[env],
+                pulse, patients.spacing[patient], batch.direction[env], batch.indentation[env], batch.column[env],
+                batch.scale[env], batch.crowding[env],
             )  # fmt: skip
 
     return cast, place

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.anatomy import stack_kernel
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, exact
+from sonogym.ultrasound.kernel_arrays import Array, entry, exact
 
 
 class Bending(NamedTuple):
@@ -62,18 +61,20 @@ def _follow(bending, moved, origin, direction, turn):
 def _entry_point(sources: str):
     """The loop over environments ``first`` to ``last``; ``sources`` as in :mod:`kernels`."""
 
-    @numba.njit(cache=True, nogil=True)
-    def bend(first, last, index, field, bending, amplitude, origin, direction, turn):
-        """Lines (envs, 3, lines) [m] bent in place into what they meet; ``turn`` (envs, knots, 3, lines)."""
+    @entry
+    def bend(first, last, index, field, bending, amplitude, origin, direction, moved, turn):
+        """Lines (envs, 3, lines) [m] bent in place into what they meet; ``turn`` (envs, knots, 3, lines).
+
+        ``moved`` (envs, nodes, read, 3) is room to work in.
+        """
         sources  # noqa: B018
-        moved = np.empty((bending.node.shape[0], bending.read.shape[0], 3), np.float32)
         for env in range(first, last):
             patient = index[env]
             _displaced(
                 field.flat, field.offset[patient], field.shape[patient], field.matrix[patient], amplitude[env], bending,
-                origin[env], direction[env], moved,
+                origin[env], direction[env], moved[env],
             )  # fmt: skip
-            _follow(bending, moved, origin[env], direction[env], turn[env])
+            _follow(bending, moved[env], origin[env], direction[env], turn[env])
 
     return bend
 
