@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 class Patients(NamedTuple):
-    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`), ``spacing`` [m], lattice ``cells`` in it."""
+    """Voxels of patients (:class:`~sonogym.anatomy.bricks.BrickStack`), ``spacing`` [m], lattice ``cells`` in each."""
 
     offset: Array
     shape: Array
