@@ -7,7 +7,6 @@ case here.
 import dataclasses
 import functools
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -19,6 +18,7 @@ from sonogym.geometry import Pose
 from sonogym.ultrasound.bake import bake
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
 from sonogym.ultrasound.lines import trace_lines
+from sonogym.ultrasound.render_threads import render_threads, set_render_threads
 from sonogym.ultrasound.renderer import Renderer
 
 ENVS, COMPARED = 17, 3
@@ -119,17 +119,16 @@ def contents(frame):
 @pytest.mark.parametrize("case", CASES)
 def test_bytes_do_not_depend_on_threads_and_batch(case):
     """V30: 1 and 2 threads; batches of 17, 3 and 1."""
-    before = numba.get_num_threads()
+    before = render_threads()
     try:
-        numba.set_num_threads(1)
+        set_render_threads(1)
         whole = contents(frame(case, "numba", range(ENVS)))
         parts = [range(5, 8), (0,), (16,)]
         found = [(part, contents(frame(case, "numba", part))) for part in parts]
-        if numba.config.NUMBA_NUM_THREADS > 1:
-            numba.set_num_threads(2)
-            found.append((range(ENVS), contents(frame(case, "numba", range(ENVS)))))
+        set_render_threads(2)
+        found.append((range(ENVS), contents(frame(case, "numba", range(ENVS)))))
     finally:
-        numba.set_num_threads(before)
+        set_render_threads(before)
     for rows, seen in found:
         for name in set(seen) - {"depth", "line_position"}:
             assert torch.equal(seen[name], whole[name][list(rows)]), (name, rows)

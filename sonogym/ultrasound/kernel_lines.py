@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.anatomy.bricks import STRIDE
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, compiled, exact
+from sonogym.ultrasound.kernel_arrays import Array, compiled, entry, exact, spliced
 from sonogym.ultrasound.speckle import PRIMES
 
 _0, _HALF, _1, _3_HALVES, _2, _4, _6 = (np.float32(value) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0))
@@ -125,7 +124,7 @@ def _passed(pulse, x, y, z):
     return total
 
 
-@compiled
+@spliced
 def _even_speckle(pulse, spacing, direction, indentation, column, scale, crowding):
     """Speckle has its power along any line, and ``crowding`` 4 t (1 - t) gives back what pressing takes of it."""
     for line in range(direction.shape[1]):
@@ -136,7 +135,7 @@ def _even_speckle(pulse, spacing, direction, indentation, column, scale, crowdin
         crowding[line] = _4 * (power / _passed(pulse, x * steepest, y * steepest, z * steepest) - _1)
 
 
-@compiled
+@spliced
 def _to_grid(rows, shift, origin, direction, turn):
     """Lines from patient coordinates to voxels, in place."""
     still = (_0, _0, _0)
@@ -146,7 +145,7 @@ def _to_grid(rows, shift, origin, direction, turn):
         _move(rows, still, turn[knot], turn[knot])
 
 
-@compiled
+@spliced
 def _place(env, patient, turn, patients, batch):
     """Lines in voxels of their patient, the axis closest to the beam first, and where these lie in memory."""
     m = patients.matrix[patient]
@@ -167,7 +166,7 @@ def _place(env, patient, turn, patients, batch):
 def _entry_points(sources: str):
     """:func:`cast` and :func:`place`; ``sources`` as in :mod:`kernels`."""
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def cast(first, last, quaternion, translation, start, along, origin, direction):
         """Lines of the probe, ``start`` and ``along`` (3, lines), in patient coordinates: ``origin``, ``direction``."""
         sources  # noqa: B018
@@ -176,7 +175,7 @@ def _entry_points(sources: str):
             _move(turn, (shift[0], shift[1], shift[2]), start, origin[env])
             _move(turn, (_0, _0, _0), along, direction[env])
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def place(first, last, quaternion, index, patients, pulse, batch):
         """Lines from patient coordinates to voxels, and their speckle; ``scale`` is multiplied."""
         sources  # noqa: B018

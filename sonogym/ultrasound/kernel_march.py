@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin
+from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin, spliced
 from sonogym.ultrasound.kernel_contact import close_vein, crowded, open_vein, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
@@ -165,7 +165,7 @@ def _walk(
     return changes
 
 
-@inlined
+@spliced
 def _cross(n, first, weight, tissue, place, word, found, met, comet, state):
     """One interface: its echo at the transmission that it is met with, and what it lets through, 1 - R^2."""
     i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n]) + _NEXT
@@ -248,7 +248,7 @@ def _keep(first, count, work, labels, transmission):
             transmission[first + row, line] = work.shade[row, start + line]
 
 
-@inlined
+@spliced
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 

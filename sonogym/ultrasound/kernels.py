@@ -9,10 +9,8 @@ Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
@@ -28,12 +26,15 @@ from sonogym.ultrasound.kernel_arrays import (
     Tables,
     Workspace,
     compiled,
+    entry,
+    spliced,
 )
 from sonogym.ultrasound.kernel_focus import PAIRS, focus
 from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
 from sonogym.ultrasound.kernel_march import STATES, march
 from sonogym.ultrasound.kernel_reverberation import add_lens, peak_arrays, reverberate, ring_down
 from sonogym.ultrasound.kernel_speckle import set_noise
+from sonogym.ultrasound.render_threads import at_once, render_threads
 from sonogym.ultrasound.speckle import HAZE_SALT
 from sonogym.ultrasound.tracer import Tracing
 
@@ -66,7 +67,7 @@ def _rays(env, batch, refracts, work):
     )  # fmt: skip
 
 
-@compiled
+@spliced
 def _render(env, voxels, batch, tables, outputs, work):
     """One environment: noise, every elevation plane, late echoes, then detection."""
     samples, lines, planes = outputs.beam.shape[1], outputs.beam.shape[2], tables.elevation.shape[0]
@@ -76,7 +77,7 @@ def _render(env, voxels, batch, tables, outputs, work):
     work.echoes[1][:] = _0
     set_noise(tables.noise, _1, batch.noise_seed[env], lines, scatter, _0)
     if batch.haze[env] > _0:
-        set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, lines, scatter, _1)
+        set_noise(tables.haze, batch.haze[env], np.uint32(batch.seed[env] ^ _HAZE), lines, scatter, _1)
     grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env], batch.leap[env])
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
@@ -107,7 +108,7 @@ def _entry_point(sources: str):
     calls: closing over the digest ``sources`` keeps it from running old code after an edit of any of them.
     """
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def run(first, last, voxels, batch, tables, outputs, work):
         sources  # noqa: B018
         for env in range(first, last):
@@ -145,7 +146,7 @@ class FusedRenderer:
             labels=np.empty(maps, np.uint8),
             transmission=np.empty(maps, np.float32),
         )
-        threads = min(envs, numba.get_num_threads())
+        threads = min(envs, render_threads())
         while len(self._work) < threads:
             self._work.append(_workspace(self._tables, samples, count))
         ends = [envs * part // threads for part in range(threads + 1)]
@@ -156,11 +157,7 @@ class FusedRenderer:
             _run(first, last, self._voxels, batch, self._tables, outputs, self._work[part])
 
         with compilation_noted():
-            if threads == 1:
-                work_on(0)
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(work_on, range(threads)))
+            at_once(work_on, threads)
         return outputs.beam, outputs.iq, outputs.labels, outputs.transmission
 
 

@@ -80,7 +80,8 @@ class Tracer:
         steps.append((cast, (quaternion, _array(pose.translation), *self._scanlines, *rays)))
         if amplitude is not None:
             assert breathing is not None
-            steps.append((bend, (patient, _stack(breathing), self._bending, amplitude, *rays, batch.turn)))
+            moved = np.empty((len(index), len(self._bending.node), len(self._bending.read), 3), np.float32)
+            steps.append((bend, (patient, _stack(breathing), self._bending, amplitude, *rays, moved, batch.turn)))
         if self._body is not None:
             out = Press(batch.indentation, batch.column, batch.coupling, batch.slopes, batch.closed)
             steps.append((press, (patient, *self._body, self._face, _factors(params), *rays, batch.crowding, out)))
