@@ -54,21 +54,21 @@ class Batch(NamedTuple):
 
 
 class Patients(NamedTuple):
-    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`), and their ``spacing`` [m]."""
+    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`): ``spacing`` [m], lattice ``cells``."""
 
     offset: Array
     shape: Array
     leap: Array
     matrix: Array
     spacing: Array
+    cells: Array
 
 
 class Pulse(NamedTuple):
-    """``overlap`` (taps,) of the pulse with itself at ``lag`` (taps,) [lattice cells], the ``lattice`` [m]."""
+    """``overlap`` (taps,) of the pulse with itself at ``lag`` (taps,) [lattice cells]."""
 
     overlap: Array
     lag: Array
-    lattice: np.float32
 
 
 @exact
@@ -160,7 +160,7 @@ def _place(env, patient, turn, patients, batch):
         axis = (a + number) % 3
         batch.shape[env, number], batch.leap[env, number] = patients.shape[patient, axis], patients.leap[patient, axis]
         batch.stride[env, number], batch.primes[env, number] = _STRIDE[axis], _PRIMES[axis]
-    batch.start[env] = patients.offset[patient]
+    batch.start[env], batch.cells[env] = patients.offset[patient], patients.cells[patient]
 
 
 def _entry_points(sources: str):
@@ -181,12 +181,10 @@ def _entry_points(sources: str):
         sources  # noqa: B018
         for env in range(first, last):
             patient = index[env]
-            spacing = patients.spacing[patient]
             _place(env, patient, _rotation(quaternion[env]), patients, batch)
-            batch.cells[env] = spacing / pulse.lattice
             _even_speckle(
-                pulse, spacing, batch.direction[env], batch.indentation[env], batch.column[env], batch.scale[env],
-                batch.crowding[env],
+                pulse, patients.spacing[patient], batch.direction[env], batch.indentation[env], batch.column[env],
+                batch.scale[env], batch.crowding[env],
             )  # fmt: skip
 
     return cast, place

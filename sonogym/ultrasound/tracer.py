@@ -57,9 +57,9 @@ class Tracer:
         """``body``: distances to skin and bone, None: nothing is touched."""
         lines = len(scanlines[0])
         self._scanlines = tuple(_array(part.T) for part in scanlines)
-        self._patients = _patients(voxels)
+        self._patients = _patients(voxels, tables.lattice)
         lag = torch.arange(len(tables.overlap)) * (tables.step / tables.lattice)
-        self._pulse = Pulse(_array(tables.overlap), _array(lag), np.float32(tables.lattice))
+        self._pulse = Pulse(_array(tables.overlap), _array(lag))
         self._body = None if body is None else tuple(map(_stack, body))
         self._face = _face(transducer, tables, lines, voxels)
         self._bending = _bending(lines, float(tables.ranges[-1]))
@@ -147,13 +147,15 @@ class Tracer:
         return out
 
 
-def _patients(voxels: BrickStack) -> Patients:
+def _patients(voxels: BrickStack, lattice: float) -> Patients:
+    spacing = voxels.voxel_from_patient[:, 0, :3].norm(dim=-1).reciprocal()  # the grid is isotropic
     return Patients(
         offset=_array(voxels.offset, np.int64),
         shape=_array(voxels.shape, np.int32),
         leap=_array(voxels.leap, np.int32),
         matrix=_array(voxels.voxel_from_patient),
-        spacing=_array(voxels.voxel_from_patient[:, 0, :3].norm(dim=-1).reciprocal()),  # the grid is isotropic
+        spacing=_array(spacing),
+        cells=_array(spacing / lattice),
     )
 
 
