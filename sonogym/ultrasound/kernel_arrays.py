@@ -19,7 +19,7 @@ _BARE = _LAWS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 entry = numba.njit(**(_LAWS | {"cache": True, "nogil": True, "no_cfunc_wrapper": True}))
 # Called by compiled code alone.
 compiled = numba.njit(**_BARE)
-# Rounds after every operation, as torch does: unless told otherwise numba compiles it as what it is called from.
+# The same, but rounded after every operation, as torch does.
 exact = numba.njit(**(_BARE | {"fastmath": False}))
 # Functions of a few numbers, which LLVM writes into the loops that call them.
 inlined = numba.njit(forceinline=True, **_BARE)

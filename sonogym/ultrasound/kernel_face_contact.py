@@ -12,7 +12,7 @@ from sonogym.anatomy import stack_kernel
 from sonogym.anatomy.bone import ASIDE
 from sonogym.ultrasound import contact, pressure, veins
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, compiled, entry
+from sonogym.ultrasound.kernel_arrays import Array, entry, inlined, spliced
 from sonogym.ultrasound.voxel_word import TEXTURE_LEVELS
 
 _0, _HALF, _1, _2, _3 = (np.float32(value) for value in (0.0, 0.5, 1.0, 2.0, 3.0))
@@ -69,14 +69,14 @@ class Press(NamedTuple):
     closed: Array
 
 
-@compiled
+@inlined
 def _rounded(depth):
     """.5 ln(1 + e^(p/.5)) mm."""
     ratio = depth / _SOFTNESS
     return _SOFTNESS * (math.log1p(math.exp(-abs(ratio))) + max(ratio, _0))
 
 
-@compiled
+@inlined
 def _coupling(gap, gel):
     """1 - smoothstep(.12 g, g, gap), gap = A cos - p."""
     full = _FULL * gel
@@ -84,7 +84,7 @@ def _coupling(gap, gel):
     return _1 - t * t * (_3 - _2 * t)
 
 
-@compiled
+@spliced
 def _columns(flat, start, shape, matrix, face, origin, direction, out):
     """Tissue above bone along the lines that are read: min over z of z + 2 max(d(z), 0)."""
     for number in range(face.read.shape[0]):
@@ -95,7 +95,7 @@ def _columns(flat, start, shape, matrix, face, origin, direction, out):
         )  # fmt: skip
 
 
-@compiled
+@spliced
 def _meet(flat, start, shape, matrix, face, above, origin, direction, gel, indentation, column, coupling):
     """Where the skin meets each line; the mean of what touches, and of exp(A / d0) - 1.
 
@@ -121,7 +121,7 @@ def _meet(flat, start, shape, matrix, face, above, origin, direction, gel, inden
     return touching / np.float32(lines), push / np.float32(lines)
 
 
-@compiled
+@spliced
 def _across(indentation, column, half_over_pitch, out):
     """dA/dl and d(D - A)/dl / (D - A) (2, lines) by central differences."""
     last = column.shape[0] - 1
@@ -132,7 +132,7 @@ def _across(indentation, column, half_over_pitch, out):
         out[row, 0], out[row, last] = out[row, 1], out[row, last - 1]
 
 
-@compiled
+@spliced
 def _close(ratio, stress, out):
     """Levels of the veins closed at each depth: (1 - LEFT_OPEN) smoothstep(P / P_v - 1/2), ``ratio`` P / P_v."""
     for sample in range(out.shape[0]):
@@ -140,7 +140,7 @@ def _close(ratio, stress, out):
         out[sample] = np.int32(math.ceil(_LEVELS * (_CLOSING * t * t * (_3 - _2 * t))))
 
 
-@compiled
+@spliced
 def _pressure(touching, push, stiffness, face_area):
     """P = F0 / A_c mean(exp(A / d0) - 1), F0 = 1 N sqrt(A_c / 840 mm^2)."""
     area = face_area * max(touching, _LEAST_TOUCH)

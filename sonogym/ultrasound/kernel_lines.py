@@ -15,7 +15,7 @@ import numpy as np
 
 from sonogym.anatomy.bricks import STRIDE
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, compiled, entry, exact
+from sonogym.ultrasound.kernel_arrays import Array, compiled, entry, exact, spliced
 from sonogym.ultrasound.speckle import PRIMES
 
 _0, _HALF, _1, _3_HALVES, _2, _4, _6 = (np.float32(value) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0))
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 class Patients(NamedTuple):
-    """Voxels of patients (:class:`~sonogym.anatomy.bricks.BrickStack`), ``spacing`` [m], lattice ``cells`` in each."""
+    """Voxels of all patients (:class:`~sonogym.anatomy.bricks.BrickStack`): ``spacing`` [m], lattice ``cells``."""
 
     offset: Array
     shape: Array
@@ -124,7 +124,7 @@ def _passed(pulse, x, y, z):
     return total
 
 
-@compiled
+@spliced
 def _even_speckle(pulse, spacing, direction, indentation, column, scale, crowding):
     """Speckle has its power along any line, and ``crowding`` 4 t (1 - t) gives back what pressing takes of it."""
     for line in range(direction.shape[1]):
@@ -135,7 +135,7 @@ def _even_speckle(pulse, spacing, direction, indentation, column, scale, crowdin
         crowding[line] = _4 * (power / _passed(pulse, x * steepest, y * steepest, z * steepest) - _1)
 
 
-@compiled
+@spliced
 def _to_grid(rows, shift, origin, direction, turn):
     """Lines from patient coordinates to voxels, in place."""
     still = (_0, _0, _0)
@@ -145,7 +145,7 @@ def _to_grid(rows, shift, origin, direction, turn):
         _move(rows, still, turn[knot], turn[knot])
 
 
-@compiled
+@spliced
 def _place(env, patient, turn, patients, batch):
     """Lines in voxels of their patient, the axis closest to the beam first, and where these lie in memory."""
     m = patients.matrix[patient]
@@ -160,7 +160,7 @@ def _place(env, patient, turn, patients, batch):
         axis = (a + number) % 3
         batch.shape[env, number], batch.leap[env, number] = patients.shape[patient, axis], patients.leap[patient, axis]
         batch.stride[env, number], batch.primes[env, number] = _STRIDE[axis], _PRIMES[axis]
-    batch.start[env] = patients.offset[patient]
+    batch.start[env], batch.cells[env] = patients.offset[patient], patients.cells[patient]
 
 
 def _entry_points(sources: str):
@@ -182,7 +182,6 @@ def _entry_points(sources: str):
         for env in range(first, last):
             patient = index[env]
             _place(env, patient, _rotation(quaternion[env]), patients, batch)
-            batch.cells[env] = patients.cells[patient]
             _even_speckle(
                 pulse, patients.spacing[patient], batch.direction[env], batch.indentation[env], batch.column[env],
                 batch.scale[env], batch.crowding[env],

@@ -9,7 +9,7 @@ import numpy as np
 
 from sonogym.anatomy import stack_kernel
 from sonogym.ultrasound.compilation import source_digest
-from sonogym.ultrasound.kernel_arrays import Array, entry, exact
+from sonogym.ultrasound.kernel_arrays import Array, entry, spliced
 
 
 class Bending(NamedTuple):
@@ -25,7 +25,7 @@ class Bending(NamedTuple):
     share: Array
 
 
-@exact
+@spliced
 def _displaced(flat, start, shape, matrix, amplitude, bending, origin, direction, out):
     """``out`` (nodes, read, 3): X - x = -a u(x) [m] at the nodes of the lines that are read."""
     for node in range(bending.node.shape[0]):
@@ -39,7 +39,7 @@ def _displaced(flat, start, shape, matrix, amplitude, bending, origin, direction
                 out[node, number, axis] = -amplitude * stack_kernel.value(flat, axis, start, shape, matrix, x, y, z)
 
 
-@exact
+@spliced
 def _follow(bending, moved, origin, direction, turn):
     """Straight pieces between the nodes, at which every line moves as its neighbours that were read."""
     for line in range(origin.shape[1]):
@@ -62,19 +62,19 @@ def _entry_point(sources: str):
     """The loop over environments ``first`` to ``last``; ``sources`` as in :mod:`kernels`."""
 
     @entry
-    def bend(first, last, index, field, bending, amplitude, origin, direction, moved, turn):
-        """Lines (envs, 3, lines) [m] bent in place into what they meet; ``turn`` (envs, knots, 3, lines).
+    def bend(first, last, index, field, bending, amplitude, origin, direction, room, turn):
+        """Bend lines (envs, 3, lines) [m] in place into what they meet; ``turn`` (envs, knots, 3, lines).
 
-        ``moved`` (envs, nodes, read, 3) is room to work in.
+        ``room`` (envs, nodes, read, 3) for the displacement.
         """
         sources  # noqa: B018
         for env in range(first, last):
-            patient = index[env]
+            patient, moved = index[env], room[env]
             _displaced(
                 field.flat, field.offset[patient], field.shape[patient], field.matrix[patient], amplitude[env], bending,
-                origin[env], direction[env], moved[env],
+                origin[env], direction[env], moved,
             )  # fmt: skip
-            _follow(bending, moved[env], origin[env], direction[env], turn[env])
+            _follow(bending, moved, origin[env], direction[env], turn[env])
 
     return bend
 
