@@ -10,14 +10,15 @@ from pathlib import Path
 
 from numba.core import event
 
-from sonogym.anatomy import tissues
+from sonogym.anatomy import bone, stack_kernel, tissues
 
 NOTE = "sonogym: compiling the renderer, once for this machine and version (10-20 s) ..."
 
 
 def source_digest() -> str:
     """Digest of every source that compiled code may hold constants or functions of."""
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(tissues.__file__)]
+    beside = (bone.__file__, stack_kernel.__file__, tissues.__file__)
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), *map(Path, beside)]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
 
 

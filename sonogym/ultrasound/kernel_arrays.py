@@ -16,6 +16,8 @@ import numpy as np
 # that counts: it would free what it does not own.
 _BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
+# rounds after every operation, as torch does: unless told otherwise numba compiles it as what it is called from
+exact = numba.njit(fastmath=False, error_model="numpy", **_BARE)
 inlined = numba.njit(inline="always")
 CACHE_LINE = 16  # float32; work begins at one, since vectors that cross from one to the next cost twice as much
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core

@@ -34,41 +34,11 @@ from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
 from sonogym.ultrasound.kernel_march import STATES, march
 from sonogym.ultrasound.kernel_reverberation import add_lens, peak_arrays, reverberate, ring_down
 from sonogym.ultrasound.kernel_speckle import set_noise
-from sonogym.ultrasound.lines import Lines
 from sonogym.ultrasound.speckle import HAZE_SALT
+from sonogym.ultrasound.tracer import Tracing
 
 _HAZE = np.uint32(HAZE_SALT)
 _0, _1 = np.float32(0.0), np.float32(1.0)
-
-
-class Batch(NamedTuple):
-    """:class:`Lines` as arrays, the environment first in all but ``knot``."""
-
-    start: Array
-    shape: Array
-    stride: Array
-    leap: Array
-    origin: Array
-    direction: Array
-    elevation: Array
-    indentation: Array
-    column: Array
-    slopes: Array
-    closed: Array
-    coupling: Array
-    scale: Array
-    crowding: Array
-    turn: Array
-    primes: Array
-    cells: Array
-    seed: Array
-    noise_seed: Array
-    level: Array
-    dynamic_range: Array
-    tissue: Array
-    haze: Array
-    occupied: Array
-    knot: Array
 
 
 class Outputs(NamedTuple):
@@ -150,7 +120,7 @@ _run = _entry_point(source_digest())
 
 
 class FusedRenderer:
-    """Holds the tables and the workspaces of one renderer; call it with the lines of a batch."""
+    """Holds the tables and the workspaces of one renderer; call it with the lines of a batch, which it traces."""
 
     def __init__(self, tables: BeamTables, voxels: np.ndarray, samples: int, lines: int) -> None:
         """``voxels`` (n, 4) uint8, the stacked channels of :class:`AcousticAnatomy`, read as one word a voxel."""
@@ -160,13 +130,14 @@ class FusedRenderer:
         self._work: list[Workspace] = []
 
     def __call__(
-        self, lines: Lines, keep: bool, keep_iq: bool
+        self, tracing: Tracing, keep: bool, keep_iq: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """``beam`` uint8, ``iq`` float32 (..., 2), ``labels`` uint8, ``transmission`` float32; (envs, samples, lines).
 
         Without ``keep`` labels and transmission are empty, without ``keep_iq`` iq is.
         """
-        envs, (samples, count) = len(lines.start), self._shape
+        batch = tracing.batch
+        envs, (samples, count) = len(batch.start), self._shape
         maps = (envs, samples if keep else 0, count)
         outputs = Outputs(
             beam=np.empty((envs, samples, count), np.uint8),
@@ -174,14 +145,15 @@ class FusedRenderer:
             labels=np.empty(maps, np.uint8),
             transmission=np.empty(maps, np.float32),
         )
-        batch = _batch(lines)
         threads = min(envs, numba.get_num_threads())
         while len(self._work) < threads:
             self._work.append(_workspace(self._tables, samples, count))
         ends = [envs * part // threads for part in range(threads + 1)]
 
         def work_on(part: int) -> None:
-            _run(ends[part], ends[part + 1], self._voxels, batch, self._tables, outputs, self._work[part])
+            first, last = ends[part], ends[part + 1]
+            tracing.fill(first, last)
+            _run(first, last, self._voxels, batch, self._tables, outputs, self._work[part])
 
         with compilation_noted():
             if threads == 1:
@@ -190,14 +162,6 @@ class FusedRenderer:
                 with ThreadPoolExecutor(threads) as pool:
                     list(pool.map(work_on, range(threads)))
         return outputs.beam, outputs.iq, outputs.labels, outputs.transmission
-
-
-def _batch(lines: Lines) -> Batch:
-    words = ("primes", "seed", "noise_seed", "occupied")
-    arrays = {name: getattr(lines, name).contiguous().numpy() for name in Batch._fields}
-    arrays |= {name: arrays[name].astype(np.uint32) for name in words}
-    arrays |= {name: arrays[name].astype(np.int32) for name in ("shape", "stride", "leap")}
-    return Batch(**arrays)
 
 
 def _tables(tables: BeamTables) -> Tables:
