@@ -15,7 +15,7 @@ from sonogym.config import override
 from sonogym.errors import InvalidInputError, require_between, unknown_name
 from sonogym.geometry import Pose
 from sonogym.sim.randomization import Randomization
-from sonogym.sim.sight import Sight
+from sonogym.sim.sight import Sight, newly_seen
 from sonogym.sim.state import SimState
 from sonogym.ultrasound.frame import Frame
 from sonogym.ultrasound.renderer import Renderer
@@ -126,7 +126,7 @@ class Scanning(ScanTask):
         self._assemble(region, len(self.action_speeds) + len(PRIVILEGED), {"swept": Swept()}, self.poses)
         self.sight = Sight(voxels=renderer.voxels, transducer=renderer.transducer, depth=renderer.depth)
         self.views = self._views()
-        self.visible, self._weight = self.views.any(1), self.views.float()
+        self.visible = self.views.any(1)
         self._require_visible(renderer)
 
     def _views(self) -> Bool[Tensor, "patients poses points"]:
@@ -212,7 +212,7 @@ class Scanning(ScanTask):
         """The first pose not yet passed that shows something not yet covered; once all are passed, the one that shows
         most of it.
         """
-        gain = torch.bmm(self._weight[index], (~covered).float()[..., None])[..., 0]
+        gain = newly_seen(self.views, index, covered)
         order = torch.arange(gain.shape[1], 0, -1)
         value = torch.where(passed, gain, (gain > 0) * (order + self.points.shape[1]))
         return self.poses[index, value.argmax(-1)]

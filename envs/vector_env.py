@@ -14,6 +14,7 @@ from torch import Tensor
 from sonogym.errors import InvalidInputError, unknown_name
 from sonogym.random import Streams
 from sonogym.sim.state import put, take
+from sonogym.ultrasound.threads import one_thread
 
 from .observations import remember
 from .task import Task
@@ -65,6 +66,7 @@ class SonogymVectorEnv(VectorEnv):
         self._seen: dict[str, Tensor] | None = None
         self.state: Any = None
 
+    @one_thread()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,6 +82,7 @@ class SonogymVectorEnv(VectorEnv):
         observation = self._observe_only(self._begin(mask))
         return self._hand_out(observation), self._hand_out(self.task.measure(self.state))
 
+    @one_thread()
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """One control step everywhere; ``actions`` (envs, actions) in [-1, 1], clipped.
 

@@ -10,11 +10,11 @@ from jaxtyping import install_import_hook
 
 _SONOGYM = Path(__file__).parents[1] / "sonogym"
 _HOOK = install_import_hook(
-    ["sonogym.geometry", "sonogym.anatomy", "sonogym.sim"]
+    ["sonogym.anatomy"]
     # numba cannot compile what the hook has wrapped
     + [
         f"sonogym.{folder}.{file.stem}"
-        for folder in ("ultrasound", "robot")
+        for folder in ("geometry", "ultrasound", "robot", "sim")
         for file in (_SONOGYM / folder).glob("*.py")
         if not file.stem.startswith("kernel")
     ],

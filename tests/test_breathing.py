@@ -94,6 +94,13 @@ def test_spine_and_back_stay_and_the_belly_comes_forward(patient, field):
         assert 3e-3 < float(displacement(field, belly[None, None], FIRST)[..., 1]) < 8e-3
 
 
+def test_compiled_displacement_is_the_interpolated_one(field):
+    points = 0.5 * torch.rand(1, 500, 3, generator=torch.Generator().manual_seed(0)) - 0.25
+    wanted = displacement(field, points.clone().requires_grad_(), FIRST).detach()
+    assert float(wanted.abs().max()) > 5e-3
+    torch.testing.assert_close(displacement(field, points, FIRST), wanted, atol=1e-7, rtol=0)
+
+
 def test_two_full_breaths_fold_nothing(field):
     shape = field.shape[0].tolist()
     index = torch.stack(torch.meshgrid(*[torch.arange(n - 1) + 0.5 for n in shape], indexing="ij"), -1).reshape(-1, 3)

@@ -18,8 +18,8 @@ from sonogym.anatomy.volume import Volume
 from sonogym.envs.scan_targets import TARGETS, target_points
 from sonogym.envs.scanning import make_task, scanning_config
 from sonogym.errors import InvalidInputError, SonogymError, UnknownNameError
-from sonogym.geometry import Pose
-from sonogym.sim.sight import Sight
+from sonogym.geometry import Pose, so3
+from sonogym.sim.sight import Sight, newly_seen
 from sonogym.sim.state import SAFETY_TERMS
 from sonogym.ultrasound.transducer import load_probe
 
@@ -46,10 +46,13 @@ def muscle_with_a_plate():
     return BrickStack.from_volumes([Volume(labels.expand(4, -1, -1, -1), matrix)])
 
 
+def sight(probe):
+    return Sight(voxels=muscle_with_a_plate(), transducer=load_probe(probe), depth=0.12)
+
+
 def look(points, probe="C5-2v"):
-    sight = Sight(voxels=muscle_with_a_plate(), transducer=load_probe(probe), depth=0.12)
     pose = Pose(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 3))
-    inside, clear = sight(pose, torch.tensor([0]), torch.tensor([points], dtype=torch.float32))
+    inside, clear = sight(probe)(pose, torch.tensor([0]), torch.tensor([points], dtype=torch.float32))
     return inside[0].tolist(), clear[0].tolist()
 
 
@@ -65,6 +68,27 @@ def test_nothing_is_seen_behind_bone():
     points = [[-0.02, 0.0, 0.03], [-0.02, 0.0, 0.08], [0.02, 0.0, 0.08]]
     assert look(points) == ([True] * 3, [True, False, True])
     assert look(points, "flat75") == ([True] * 3, [True, False, True])
+
+
+def test_compiled_sight_is_the_defined_one():
+    random = torch.Generator().manual_seed(0)
+    points = 0.13 * torch.rand(6, 2000, 3, generator=random) - torch.tensor([0.065, 0.065, 0.0])
+    turn = so3.exp(0.4 * torch.randn(6, 3, generator=random))
+    pose, index = Pose(turn, torch.zeros(6, 3)), torch.zeros(6, dtype=torch.int64)
+    for probe in ("C5-2v", "L11-5v", "P4-2v"):
+        for thickness in (0.0, 0.02):
+            inside, clear = sight(probe)(pose, index, points, thickness)
+            shown, free = sight(probe).reference(pose, index, points, thickness)
+            assert 20 < free.sum() < shown.sum()
+            assert (inside != shown).sum() <= 1  # on an edge, by rounding
+            assert (clear != free).sum() <= 1
+
+
+def test_points_not_yet_covered_are_counted_pose_by_pose():
+    random = torch.Generator().manual_seed(0)
+    views, covered = torch.rand(2, 5, 70, generator=random) < 0.3, torch.rand(4, 70, generator=random) < 0.5
+    index = torch.tensor([1, 0, 1, 1])
+    assert torch.equal(newly_seen(views, index, covered), (views[index] & ~covered[:, None]).float().sum(-1))
 
 
 @pytest.mark.parametrize("target", ["kidney_left", "kidney_right", "aorta"])

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from skin_phantom import torso
 
 from sonogym.anatomy.stack import VolumeStack
+from sonogym.anatomy.volume import Volume
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, so3
 from sonogym.robot.surface_motion import SurfaceMotion, displacement, errors
@@ -144,6 +146,31 @@ def test_a_batch_moves_as_its_members_do_alone(motion):
         alone, _ = motion.step(before[at : at + 1], index[at : at + 1], command[at : at + 1], 0.1)
         assert torch.allclose(alone.translation[0], after.translation[at], atol=1e-6)
         assert so3.angle(alone.quaternion[0], after.quaternion[at]) < 1e-3
+
+
+def test_compiled_steps_are_the_defined_ones(motion):
+    count, random = 64, torch.Generator().manual_seed(3)
+    pose, index = start(motion, count)
+    metre = torch.eye(4, dtype=torch.float64)
+    metre[:3, 3] = -0.5
+    cut_at_the_midline = Volume(torch.tensor([-0.5, 0.5])[None, :, None, None].expand(1, 2, 2, 2), metre)
+    cut = dataclasses.replace(motion, clearance=VolumeStack.from_volumes([cut_at_the_midline] * 2))
+    stopped = torch.zeros(2)
+    for step in range(40):
+        which = (motion, cut)[step % 2]
+        command = (2.0 * torch.rand(count, 3, generator=random) - 1.0) * torch.tensor([0.08, 0.08, 0.3])
+        command[:, 1] += 0.08  # on to the border
+        press = 0.02 * torch.rand(count, 1, generator=random)
+        fused, held = which.step(pose, index, command, 0.1, press)
+        defined, kept = which.step_reference(pose, index, command, 0.1, press)
+        assert (held == kept).all()
+        assert torch.allclose(fused.translation, defined.translation, atol=1e-6)
+        assert torch.allclose(fused.quaternion, defined.quaternion, atol=5e-6)
+        stopped[step % 2] += held.sum()
+        pose = fused
+    assert (stopped > 0).all()
+    slow = torch.zeros(count, 3, requires_grad=True)
+    assert motion.step(pose, index, slow, 0.1)[0].translation.requires_grad
 
 
 def test_placing_a_placed_pose_changes_nothing(motion):

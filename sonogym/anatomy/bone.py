@@ -17,7 +17,7 @@ BONE_SPACING = 2.5e-3  # m: with the blur below a plate of 3 mm is never lost be
 REACH = 90e-3  # m: bone farther than this holds no tissue up (contact.md: the column grows no softer)
 ASIDE = 2.0  # millimetres deeper that bone counts for each millimetre it lies beside the line (design)
 _BLUR = 0.5 * BONE_SPACING
-_NODES = (0, 6, 12, 18, 24, 30, 36, 42, 48, 58, 68, 79, 90)  # mm along a line where the distance is read
+NODES = (0, 6, 12, 18, 24, 30, 36, 42, 48, 58, 68, 79, 90)  # mm along a line where the distance is read
 
 
 def bone_distance(labels: Volume) -> Volume:
@@ -49,7 +49,7 @@ def column_above_bone(
     beside it counts as deeper, so that the depth changes by at most twice the shift of the line (design). Between the
     nodes at which d is read it is taken as linear, which it is above a plane.
     """
-    node = 1e-3 * torch.tensor(_NODES, dtype=origin.dtype, device=origin.device)
+    node = 1e-3 * torch.tensor(NODES, dtype=origin.dtype, device=origin.device)
     if bone.compiled(origin) and bone.compiled(direction):
         out = torch.empty(origin.shape[:-1])
         lines = (origin.contiguous().numpy(), direction.contiguous().numpy(), node.numpy())

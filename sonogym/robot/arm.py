@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -79,6 +80,17 @@ class Arm:
             capsules=self.capsules.to(device, dtype),
             scan_at=self.scan_at.to(device, dtype),
         )
+
+    @functools.cached_property
+    def arrays(self) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+        """Model, limits and home of :func:`sonogym.robot.kernel_arm.step_arms`, in double precision."""
+        chain = self.chain
+        parts = (
+            chain.motion, chain.axis, torch.cat((chain.tip_rotation, chain.tip_offset[:, None]), dim=1),
+            torch.stack((chain.lower, chain.upper, chain.speed)), self.home,
+        )  # fmt: skip
+        motion, axis, tip, limits, home = (part.to("cpu", torch.float64).contiguous().numpy() for part in parts)
+        return (motion, axis, np.array(chain.turns), tip), limits, home
 
     def frames(self, joint_position: Float[Tensor, "*batch joints"]) -> Frames:
         """Frames of the links and, last, of the tool, in the base."""

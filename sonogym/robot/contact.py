@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonogym.anatomy.bone import column_above_bone
+from sonogym.anatomy.bone import ASIDE, NODES, column_above_bone
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.errors import InvalidInputError, require_between
 from sonogym.geometry import Pose, grids
+from sonogym.geometry.compiled import array
 from sonogym.robot import kernel_face
 from sonogym.robot.contact_force import LOSS, rate_factor
 from sonogym.ultrasound.contact import GAP_NONE, SOFTNESS, coupling_of
@@ -28,6 +29,7 @@ LATERAL, ELEVATION = 7, 3  # points across the face; the bone is looked for alon
 FRICTION = 0.1  # Coulomb coefficient of a gelled face on skin (design; see docs/contact.md)
 STICKING_SPEED = 1e-3  # m/s below which friction grows with the speed instead of jumping (design)
 MOST_FRICTION = 2.0
+_NODE = np.array(NODES, np.float32) * np.float32(1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class Contact:
         ahead = points[:, ELEVATION // 2] + direction  # a metre in front of the middle row
         self._points = torch.cat((points.reshape(-1, 3), torch.zeros(1, 3), ahead)).to(device)  # between: the centre
         self._place, self._direction = points[..., :2].to(device), direction.to(device)
+        self._face = (points.numpy(), direction.contiguous().numpy())
         self._face_area = transducer.width * transducer.height
         self._area = self._face_area / (LATERAL * ELEVATION)
 
@@ -121,14 +124,12 @@ class Contact:
     def _fused(
         self, pose: Pose, index: Int[Tensor, " envs"], velocity: Tensor | None, factors: ContactFactors
     ) -> ContactReading:
-        points = torch.empty(len(index), len(self._points), 3)
-        kernel_face.place(*map(_array, (pose.quaternion, pose.translation, self._points, points)))
-        depth, column, centre = self._beneath(points, index)
         out = kernel_face.empty(len(index))
-        moving = np.empty((0, 3), np.float32) if velocity is None else _array(velocity)
+        moving = np.empty((0, 3), np.float32) if velocity is None else array(velocity)
         kernel_face.feel(
-            _array(depth), _array(column[..., 0]), _array(centre), moving, _filled(factors, len(index)),
-            _array(self._place), _array(self._direction[:, 2]), self._area, STICKING_SPEED, out,
+            self.skin.arrays(index)[:4], self.bone.arrays(index)[:4], _NODE, np.float32(ASIDE), index.numpy(),
+            array(pose.quaternion), array(pose.translation), moving, _filled(factors, len(index)),
+            self._face, self._area, STICKING_SPEED, out,
         )  # fmt: skip
         return _reading(torch.from_numpy(out))
 
@@ -199,11 +200,6 @@ def _face(transducer: Transducer) -> tuple[Float[Tensor, "lateral 3"], Float[Ten
         origin[:, 0] = transducer.width * ((torch.arange(LATERAL) + 0.5) / LATERAL - 0.5)
         direction = torch.tensor([0.0, 0.0, 1.0]).expand(LATERAL, 3)
     return origin, direction
-
-
-def _array(values: Tensor) -> np.ndarray:
-    """For compiled code, which is compiled anew for every layout."""
-    return values.contiguous().numpy()
 
 
 def _filled(factors: ContactFactors, envs: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -188,27 +187,18 @@ def _fused(
     arm: Arm, q: Tensor, wanted: Tensor, duration: float, config: InverseKinematics
 ) -> tuple[Float[Tensor, "envs joints"], Pose]:
     """The compiled step, in double precision whatever comes in: one compilation, and no accuracy lost."""
-    chain = arm.chain
-    tip = torch.cat((chain.tip_rotation, chain.tip_offset[:, None]), dim=1)
-    limits = torch.stack((chain.lower, chain.upper, chain.speed))
     out, reached = torch.empty(q.shape, dtype=torch.float64), torch.empty(len(q), POSE, dtype=torch.float64)
     step_arms(
-        (_array(chain.motion), _array(chain.axis), np.array(chain.turns), _array(tip)),
-        _array(limits),
-        _array(arm.home),
+        *arm.arrays,
         (config.rotation_length, config.damping, config.posture_gain, config.posture_share),
         duration,
-        _array(q),
-        _array(wanted),
+        q.double().contiguous().numpy(),
+        wanted.double().contiguous().numpy(),
         out.numpy(),
         reached.numpy(),
     )
     reached = reached.to(q.dtype)
     return out.to(q.dtype), Pose(reached[:, :4], reached[:, 4:])
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.to(torch.float64).contiguous().numpy()
 
 
 def _least_squares(

@@ -15,27 +15,30 @@ _SENSOR = int(StopReason.SENSOR)
 
 
 @njit(cache=True, error_model="numpy")
-def regulate(settings, tissue, ahead, feed, rise, error, set_point, latency, travel, speed, readings, surplus, stop):
+def regulate(
+    settings, air, tissue, ahead, loss, rise, error, set_point, latency, travel, speed, readings, surplus, stop
+):
     """Advance ``travel`` to ``stop`` by one period for each column of ``error`` (envs, samples) [N].
 
     ``settings`` are period, bandwidth, mass over damping, reset time, approach, force, speed and travel limit,
-    resistance; ``tissue`` (envs, 5) force, scale, depth, the scale that the controller expects, and loss; ``ahead``
-    (envs, 4) the first four at the end of the step, which each sample comes closer to; ``feed`` [m/s] is added to the
-    speed of the admittance.
+    resistance; ``air`` the scale below which the face hangs in the air, and that expected there; ``tissue`` are force,
+    scale and depth (envs,) each now, ``ahead`` those at the end of the step, which each sample comes closer to.
     """
-    period = settings[0]
+    period, samples = settings[0], error.shape[1]
     for env in range(len(travel)):
         begin = travel[env]
-        for sample in range(error.shape[1]):
+        now, then = _felt(tissue, env, air), _felt(ahead, env, air)
+        feed = _feed(now, then, samples * period, settings[4], air[0])
+        for sample in range(samples):
             deeper = travel[env] - begin + sample * period * rise[env]
-            share = (sample + 1.0) / error.shape[1]
+            share = (sample + 1.0) / samples
             force, scale, depth, expected = (
-                tissue[env, 0] + share * (ahead[env, 0] - tissue[env, 0]),
-                tissue[env, 1] + share * (ahead[env, 1] - tissue[env, 1]),
-                tissue[env, 2] + share * (ahead[env, 2] - tissue[env, 2]),
-                tissue[env, 3] + share * (ahead[env, 3] - tissue[env, 3]),
+                now[0] + share * (then[0] - now[0]),
+                now[1] + share * (then[1] - now[1]),
+                now[2] + share * (then[2] - now[2]),
+                now[3] + share * (then[3] - now[3]),
             )
-            rest = _rest(force, scale, depth, deeper) * _rate(tissue[env, 4], speed[env] + feed[env] + rise[env])
+            rest = _rest(force, scale, depth, deeper) * _rate(loss[env], speed[env] + feed + rise[env])
             for i in range(readings.shape[1] - 1, 0, -1):
                 readings[env, i] = readings[env, i - 1]
             readings[env, 0] = rest + error[env, sample]
@@ -48,13 +51,29 @@ def regulate(settings, tissue, ahead, feed, rise, error, set_point, latency, tra
             fast = settings[4] if fast > settings[4] else -settings[4] if fast < -settings[4] else fast
             if known > TOUCHING and (abs(missing) < NEAR or missing * surplus[env] < 0.0):
                 surplus[env] += period * missing
-            place = travel[env] + period * (fast + feed[env])
+            place = travel[env] + period * (fast + feed)
             if stop[env] == 0:
                 stop[env] = _reason(readings[env, 0], known, fast, place, settings)
             if stop[env] == 0:
                 travel[env], speed[env] = place, fast
             else:
                 speed[env] = 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _felt(tissue, env, air):
+    """Force, F0, d0, and F0 that the controller expects."""
+    force, scale, depth = float(tissue[0][env]), float(tissue[1][env]), float(tissue[2][env])
+    return force, scale, depth, air[1] if scale < air[0] else scale
+
+
+@njit(cache=True, error_model="numpy")
+def _feed(now, then, duration, most, touching):
+    """The speed of ``force_control._feed``."""
+    if now[1] < touching or then[1] < touching:
+        return 0.0
+    firmer = max(then[0] + then[1], touching) / max(now[0] + now[1], touching)
+    return min(max(-then[2] * math.log(firmer) / duration, -most), most)
 
 
 @njit(cache=True, error_model="numpy")

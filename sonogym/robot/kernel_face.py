@@ -8,6 +8,8 @@ import math
 import numpy as np
 from numba import njit
 
+from sonogym.anatomy.stack_kernel import at, column
+from sonogym.geometry.kernel_pose import turned
 from sonogym.robot.contact_force import DAMPING, LOSS_SPEED
 from sonogym.ultrasound.contact import GAP_FULL, GAP_NONE, SOFTNESS
 from sonogym.ultrasound.pressure import COLUMN_SHARE, DEEPEST, REFERENCE_AREA, REFERENCE_FORCE, SHALLOWEST
@@ -16,44 +18,51 @@ COLUMNS = 15  # numbers of a reading, in the order of ContactReading
 
 
 @njit(cache=True, error_model="numpy")
-def place(quaternion, translation, points, out):
-    """``out`` (envs, points, 3) = ``points`` (points, 3) of the probe in the patient."""
-    for env in range(len(quaternion)):
-        w, x, y, z = (
-            float(quaternion[env, 0]), float(quaternion[env, 1]), float(quaternion[env, 2]), float(quaternion[env, 3])
-        )  # fmt: skip
-        turn = (
-            (1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
-            (2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)),
-            (2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)),
-        )
-        for i in range(len(points)):
-            for row in range(3):
-                out[env, i, row] = (
-                    turn[row][0] * points[i, 0] + turn[row][1] * points[i, 1] + turn[row][2] * points[i, 2]
-                    + translation[env, row]
-                )  # fmt: skip
+def feel(skin, bone, node, aside, index, quaternion, translation, velocity, factors, face, area, sticking, out):
+    """Fill ``out`` (envs, COLUMNS) for faces at ``quaternion`` (envs, 4), ``translation`` (envs, 3).
 
-
-@njit(cache=True, error_model="numpy")
-def feel(depth, column, centre, velocity, factors, spots, upright, area, sticking, out):
-    """Fill ``out`` (envs, COLUMNS) from the ``depth`` (envs, lateral, elevation) of the face's points.
-
-    ``column`` (envs, lateral) [m] is tissue above bone; ``velocity`` (envs, 3), empty at rest; ``factors`` (envs, 4)
-    stiffness, friction, loss, gel; ``spots`` (lateral, elevation, 2) [m] the points, ``upright`` (lateral,) the cosine
-    of their normals, ``area`` [m^2] of one; ``sticking`` [m/s].
+    ``skin`` and ``bone`` are (flat, offset, shape, matrix) of their stacks, ``node`` and ``aside`` those of
+    :func:`~sonogym.anatomy.bone.column_above_bone`; ``velocity`` (envs, 3), empty at rest; ``factors`` (envs, 4)
+    stiffness, friction, loss, gel; ``face`` its points (lateral, elevation, 3) [m] and normals (lateral, 3), ``area``
+    [m^2] of a point; ``sticking`` [m/s].
     """
-    for env in range(len(depth)):
+    points, normals = face
+    depth, tissue = np.empty(points.shape[:2]), np.empty(len(normals))
+    for env in range(len(index)):
+        pose = (
+            (quaternion[env, 0], quaternion[env, 1], quaternion[env, 2], quaternion[env, 3]),
+            (translation[env, 0], translation[env, 1], translation[env, 2]),
+        )
+        _beneath(skin, bone, node, aside, index[env], pose, face, depth, tissue)
         speed = _speed(velocity, env)
         rate = 1.0
         if len(velocity):
             v = float(velocity[env, 2])
             rate = max(1.0 + factors[env, 2] * math.tanh(v / LOSS_SPEED) + DAMPING * v, 0.0)
-        _sum(depth[env], column[env], factors[env, 0], factors[env, 3], rate, spots, upright, area, out[env])
-        out[env, 3] = centre[env]
+        _sum(depth, tissue, factors[env, 0], factors[env, 3], rate, points, normals[:, 2], area, out[env])
+        out[env, 3] = -at(skin, index[env], *pose[1])
         slide = -factors[env, 1] * out[env, 0] / max(speed, sticking)
         for axis in range(2):
             out[env, 1 + axis] = slide * velocity[env, axis] if len(velocity) else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _beneath(skin, bone, node, aside, volume, pose, face, depth, tissue):
+    """Depth of a face's points under the undeformed skin, and the tissue between its middle row and bone."""
+    points, normals = face
+    flat, offset, shape, matrix = bone
+    middle = points.shape[1] // 2
+    for i in range(points.shape[0]):
+        for j in range(points.shape[1]):
+            x, y, z = turned(pose[0], (points[i, j, 0], points[i, j, 1], points[i, j, 2]))
+            place = (x + pose[1][0], y + pose[1][1], z + pose[1][2])
+            depth[i, j] = -at(skin, volume, *place)
+            if j == middle:
+                a, b, c = turned(pose[0], (normals[i, 0], normals[i, 1], normals[i, 2]))
+                tissue[i] = column(
+                    flat, offset[volume], shape[volume], matrix[volume], node, aside,
+                    place[0], place[1], place[2], a, b, c,
+                )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -65,13 +74,13 @@ def _speed(velocity, env):
 def _touched(depth):
     """Sum of the points' share in the contact."""
     total = 0.0
-    for value in depth.flat:
-        total += 1.0 / (1.0 + math.exp(-float(value) / SOFTNESS))
+    for deep in depth.flat:
+        total += 1.0 / (1.0 + math.exp(-deep / SOFTNESS))
     return total
 
 
 @njit(cache=True, error_model="numpy")
-def _sum(depth, column, stiffness, gel, rate, spots, upright, area, out):
+def _sum(depth, tissue, stiffness, gel, rate, spots, upright, area, out):
     """Sums of one face over its columns: p = F0 / A_c (exp(delta / d0) - 1)."""
     touched = _touched(depth)
     contact = area * touched
@@ -79,21 +88,21 @@ def _sum(depth, column, stiffness, gel, rate, spots, upright, area, out):
     rest, slope, force_scale, softness, peak, coupled, x, y = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(depth.shape[0]):
         for j in range(depth.shape[1]):
-            value = float(depth[i, j])
-            pressed = max(value, 0.0)
-            bone = column[i] + pressed
+            deep = depth[i, j]
+            pressed = max(deep, 0.0)
+            bone = tissue[i] + pressed
             spring = min(max(bone, SHALLOWEST), DEEPEST) / COLUMN_SHARE
             elastic, share = scale * math.expm1(pressed / spring), upright[i] * area
             push = elastic * share
             rest += push
             x += push * spots[i, j, 0]
             y += push * spots[i, j, 1]
-            if value > 0.0:
+            if deep > 0.0:
                 slope += (elastic + scale) / spring * share
                 force_scale += scale * share
-            softness += 1.0 / (1.0 + math.exp(-value / SOFTNESS)) / bone
+            softness += 1.0 / (1.0 + math.exp(-deep / SOFTNESS)) / bone
             peak = max(peak, elastic)
-            coupled += _coupling(value, gel)
+            coupled += _coupling(deep, gel)
     last, count = depth.shape[0] - 1, depth.size
     out[0], out[4], out[5], out[6] = rest * rate, touched / softness, slope * rate, contact
     out[7], out[8] = peak * rate, coupled / count
@@ -107,8 +116,8 @@ def _sum(depth, column, stiffness, gel, rate, spots, upright, area, out):
 def _gap(depth):
     """Mean height of points above the skin."""
     total = 0.0
-    for value in depth:
-        total += max(-float(value), 0.0)
+    for deep in depth:
+        total += max(-deep, 0.0)
     return total / len(depth)
 
 

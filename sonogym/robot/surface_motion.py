@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,9 +13,14 @@ from sonogym.anatomy.stack import VolumeStack
 from sonogym.anatomy.surface import CLEARANCE
 from sonogym.errors import require_between
 from sonogym.geometry import Pose, so3
+from sonogym.geometry.compiled import array, serves
+from sonogym.robot import kernel_surface
 
 SKIN_TOLERANCE = 3e-4  # m: farther than this from the skin after projection, the probe has lost it
 _ITERATIONS = 2  # Newton steps onto the skin: a control step leaves it by less than 1 mm, each cuts that twentyfold
+_NOTHING = (  # the arrays of a stack without volumes
+    np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty((0, 3), np.int64), np.empty((0, 4, 4), np.float32)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +61,38 @@ class SurfaceMotion:
         """The pose after ``duration`` [s] of lateral and elevation speed [m/s] and yaw rate [rad/s].
 
         Also which environments were held back at the border of the workspace: they turn but do not move. ``press`` [m]
-        replaces the usual one, before and after alike.
+        replaces the usual one, before and after alike. Compiled where no gradient is asked for:
+        :meth:`step_reference` to rounding.
         """
         press = self.press if press is None else press
+        depth = press if isinstance(press, Tensor) else command.new_full((len(command), 1), press)
+        given = (patient_from_probe.quaternion, patient_from_probe.translation, command, depth)
+        if self.skin.compiled(command) and serves(*given):
+            return self._fused(patient_from_probe, anatomy_index, command, duration, depth)
+        return self.step_reference(patient_from_probe, anatomy_index, command, duration, press)
+
+    def _fused(
+        self, pose: Pose, index: Int[Tensor, " envs"], command: Tensor, duration: float, press: Tensor
+    ) -> tuple[Pose, Bool[Tensor, " envs"]]:
+        moved = Pose(torch.empty(len(index), 4), torch.empty(len(index), 3))
+        held = torch.empty(len(index), dtype=torch.bool)
+        kernel_surface.step(
+            self.skin.arrays(index)[:4], _NOTHING if self.clearance is None else self.clearance.arrays(index)[:4],
+            index.numpy(), array(pose.quaternion), array(pose.translation), array(command), array(press[:, 0]),
+            (duration, self.normal_step, self.margin, SKIN_TOLERANCE, _ITERATIONS),
+            moved.quaternion.numpy(), moved.translation.numpy(), held.numpy(),
+        )  # fmt: skip
+        return moved, held
+
+    def step_reference(
+        self,
+        patient_from_probe: Pose,
+        anatomy_index: Int[Tensor, " envs"],
+        command: Float[Tensor, "envs 3"],
+        duration: float,
+        press: float | Float[Tensor, "envs 1"],
+    ) -> tuple[Pose, Bool[Tensor, " envs"]]:
+        """:meth:`step`, defined."""
         axis = so3.rotate(patient_from_probe.quaternion, _z_axis(command))
         skin_point = patient_from_probe.translation - press * axis
         in_plane = torch.cat((command[:, :2] * duration, torch.zeros_like(command[:, :1])), dim=-1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.geometry.compiled import array
 from sonogym.robot import kernel_control
 from sonogym.robot.admittance import Admittance, AdmittanceState
 from sonogym.robot.contact import ContactReading
@@ -97,16 +96,18 @@ def regulate(
 def _fused(
     admittance: Admittance, state: AdmittanceState, tissue: Felt, ahead: Felt, rise: Tensor | None, error: Tensor
 ) -> AdmittanceState:
-    law = admittance
-    moved = {name: getattr(state, name).clone() for name in ("travel", "speed", "readings", "surplus", "stop")}
+    law, envs = admittance, len(error)
+    moved = {
+        name: getattr(state, name).contiguous().clone() for name in ("travel", "speed", "readings", "surplus", "stop")
+    }
     kernel_control.regulate(
         (law.period, law.bandwidth, law.mass / law.damping, law.reset_time, law.approach, law.force_limit,
          law.speed_limit, law.travel_limit, RESISTANCE),
-        _columns((*_known(tissue), tissue.loss), len(error)),
-        _columns(_known(ahead), len(error)),
-        _feed(law, tissue, ahead, error.shape[1]).double().numpy(),
-        np.zeros(len(error)) if rise is None else rise.double().numpy(),
-        *(value.contiguous().numpy() for value in (error, state.set_point, state.latency, *moved.values())),
+        (_TOUCHED, _EXPECTED[0]),
+        *(tuple(array(part) for part in (at.force, at.scale, at.depth)) for at in (tissue, ahead)),
+        *(array(torch.full((envs,), default) if value is None else value)
+          for value, default in ((tissue.loss, LOSS), (rise, 0.0))),
+        *map(array, (error, state.set_point, state.latency, *moved.values())),
     )  # fmt: skip
     return dataclasses.replace(state, **moved)
 
@@ -126,14 +127,6 @@ def _feed(admittance: Admittance, tissue: Felt, ahead: Felt, samples: int) -> Fl
     touching = (tissue.scale >= _TOUCHED) & (ahead.scale >= _TOUCHED)
     most = math.inf if admittance.approach is None else admittance.approach
     return torch.where(touching, speed.clamp(-most, most), torch.zeros_like(speed))
-
-
-def _columns(values: Sequence[Tensor | None], envs: int) -> np.ndarray:
-    """(envs, columns) float64; a loss that is None is LOSS."""
-    columns = np.empty((envs, len(values)))
-    for column, value in enumerate(values):
-        columns[:, column] = LOSS if value is None else value
-    return columns
 
 
 def regulate_reference(

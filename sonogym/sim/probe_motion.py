@@ -114,6 +114,5 @@ MODES: Mapping[str, Mode] = {
 
 
 def axis_of(pose: Pose) -> Float[Tensor, "envs 3"]:
-    """The probe's z in the patient: third column of its rotation matrix."""
-    w, x, y, z = pose.quaternion.unbind(-1)
-    return torch.stack((2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)), dim=-1)
+    """The probe's z in the patient."""
+    return so3.rotate(pose.quaternion, torch.tensor([0.0, 0.0, 1.0]).to(pose.quaternion).expand_as(pose.translation))

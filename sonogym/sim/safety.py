@@ -19,6 +19,7 @@ from sonogym.sim.state import SafetyState, SimState
 
 SHALLOW = 0.025  # m: bone this close under the skin of flank or belly counts as ribs (design)
 _LASTING = (StopReason.WORKSPACE, StopReason.REACH, StopReason.CONTACT)
+_REASONS = torch.tensor([StopReason.SPEED, StopReason.PRESSURE, StopReason.FORCE, *_LASTING])
 _FACING = math.cos(math.radians(45.0))
 
 
@@ -55,20 +56,28 @@ class Safety:
             dim=-1,
         )
         lasting = torch.where(torch.stack((held_back, blocked, lost), dim=-1), before.lasting + period, 0.0)
-        broken = (
-            (StopReason.SPEED, speed > limits.speed_stop),
-            (StopReason.PRESSURE, pressure > limits.pressure_stop),
-            (StopReason.FORCE, force > limits.force_stop),
-            *zip(_LASTING, (lasting > self._patience).unbind(-1), strict=True),
+        violated = torch.stack(
+            (
+                speed > limits.speed_stop,
+                pressure > limits.pressure_stop,
+                force > limits.force_stop,
+                *(lasting > self._patience).unbind(-1),
+            ),
+            dim=-1,
         )
-        stop = before.stop
-        if after.press is not None:
-            stop = torch.where(stop == StopReason.NONE, after.press.stop, stop)
-        for reason, violated in broken:
-            stop = torch.where((stop == StopReason.NONE) & violated, int(reason), stop)
+        stop = self._stop(before.stop, after, violated)
         return SafetyState(
             exceeded=exceeded, over=before.over + period * exceeded, lasting=lasting, region=region, stop=stop
         )
+
+    def _stop(
+        self, before: Int[Tensor, " envs"], after: SimState, violated: Bool[Tensor, "envs reasons"]
+    ) -> Int[Tensor, " envs"]:
+        """The first reason to stop: one of old, that of the force control, or the first of _REASONS that is met."""
+        if after.press is not None:
+            before = torch.where(before == StopReason.NONE, after.press.stop, before)
+        first = _REASONS[violated.int().argmax(-1)]
+        return torch.where((before == StopReason.NONE) & violated.any(-1), first, before)
 
     @functools.cached_property
     def _patience(self) -> Float[Tensor, " lasting"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,11 +13,13 @@ from sonogym.anatomy.bricks import BrickStack
 from sonogym.anatomy.tissues import BONE, TISSUE_COUNT, Tissue
 from sonogym.errors import InvalidInputError
 from sonogym.geometry import Pose, grids
+from sonogym.geometry.compiled import array, serves
+from sonogym.sim import kernel_sight
+from sonogym.sim.kernel_sight import STEPS
 from sonogym.ultrasound.psf import elevation_width
 from sonogym.ultrasound.transducer import Transducer
 
 OPAQUE = (*BONE, Tissue.METAL, Tissue.STONE, Tissue.AIR, Tissue.LUNG)
-STEPS = 12  # places between face and point at which tissue is looked up
 _CLEAR = 0.93  # share of the way that must be free: the point's own surface may be bone
 
 
@@ -63,7 +66,32 @@ class Sight:
         points: Float[Tensor, "envs points 3"],
         thickness: float = 0.0,
     ) -> tuple[Bool[Tensor, "envs points"], Bool[Tensor, "envs points"]]:
-        """Points [m] inside the image (see :meth:`inside`), and those of them that nothing opaque hides."""
+        """Points [m] inside the image (see :meth:`inside`), and those of them that nothing opaque hides.
+
+        Compiled on the CPU: :meth:`reference` but for points on an edge.
+        """
+        if not serves(patient_from_probe.quaternion, patient_from_probe.translation, points):
+            return self.reference(patient_from_probe, anatomy_index, points, thickness)
+        inside, clear = (torch.empty(points.shape[:-1], dtype=torch.bool) for _ in range(2))
+        probe, voxels = self.transducer, self.voxels
+        stack = (voxels.flat, voxels.offset, voxels.shape, voxels.leap, voxels.voxel_from_patient)
+        kernel_sight.look(
+            tuple(part.numpy() for part in stack), anatomy_index.numpy(),
+            array(patient_from_probe.quaternion), array(patient_from_probe.translation), array(points),
+            (probe.kind == "linear", probe.width, probe.radius, probe.field_of_view, self.depth, thickness),
+            np.array((probe.elevation_depths, probe.elevation_widths)), _CLEAR, self._opaque.numpy(),
+            inside.numpy(), clear.numpy(),
+        )  # fmt: skip
+        return inside, clear
+
+    def reference(
+        self,
+        patient_from_probe: Pose,
+        anatomy_index: Int[Tensor, " envs"],
+        points: Float[Tensor, "envs points 3"],
+        thickness: float = 0.0,
+    ) -> tuple[Bool[Tensor, "envs points"], Bool[Tensor, "envs points"]]:
+        """A call, defined."""
         inside, face = self.inside(patient_from_probe, points, thickness)
         env, point = inside.nonzero(as_tuple=True)
         share = _CLEAR * (torch.arange(STEPS, device=points.device) + 0.5) / STEPS
@@ -74,3 +102,14 @@ class Sight:
         clear = torch.zeros_like(inside)
         clear[env, point] = ~self._opaque[tissue.long()].any(-1)
         return inside, clear
+
+
+def newly_seen(
+    views: Bool[Tensor, "patients poses points"],
+    anatomy_index: Int[Tensor, " envs"],
+    covered: Bool[Tensor, "envs points"],
+) -> Float[Tensor, "envs poses"]:
+    """How many points that each pose of an environment's patient shows are not yet covered."""
+    gain = torch.empty(len(covered), views.shape[1])
+    kernel_sight.gains(views.numpy(), anatomy_index.numpy(), covered.numpy(), gain.numpy())
+    return gain
