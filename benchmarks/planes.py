@@ -134,7 +134,7 @@ def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) 
              for plane in plane_names()]  # fmt: skip
     last = f"| **all** | {' | '.join(f'**{a}/{b}** ({a / max(b, 1):.1%})' for a, b in totals.values())} | |"
     text = "\n".join([head, *lines, last])
-    named = ", ".join(f"{case} = {spec}" for case, spec in cases.items())
+    named = ", ".join(f"{case} = {_shown(spec)}" for case, spec in cases.items())
     (HERE / "planes.md").write_text(
         f"# Standard planes: success of the expert (5 mm, 5 deg)\n\n{machine()}; seed {seed}; {EPISODES} episodes a "
         f"patient and plane (drawn from all of them); patients version {VERSION}; {named}.\nA cell: successes/episodes "

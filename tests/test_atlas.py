@@ -161,7 +161,8 @@ def test_lungs_are_told_apart_by_the_spine_and_the_part_behind_it_is_the_landmar
     found = organs.organs_of(scene, np.zeros((len(organs.VOTED), *GRID.shape), np.float32), COLUMN)
     assert found["lung_right"].sum() > 4 * found["lung_left"].sum()
     behind = organs.lung_behind(found["lung_right"], COLUMN, GRID)
-    assert 0.7 < behind.sum() / found["lung_right"].sum() < 0.9, "what lies above T8 is left out"
+    height = np.argwhere(found["lung_right"])[:, 2], np.argwhere(behind)[:, 2]
+    assert np.ptp(height[1]) == pytest.approx(2 / 3 * np.ptp(height[0]), abs=1.0)
     assert not organs.lung_behind(found["lung_left"], COLUMN, GRID).any(), "it lies in front"
 
 

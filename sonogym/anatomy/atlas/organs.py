@@ -26,6 +26,7 @@ LIKELY, RIVALS = 1.0 / 3.0, 0.8  # share of the votes; share of all other organs
 NEAR, THIN = 9e-3, 6e-3  # m: how far an organ may grow beyond its votes; what is thinner is a bridge to a neighbour
 BLUR = 3e-3  # m
 LEAST = 2e-6  # m3
+LOBE = 2.0 / 3.0  # of the lung's height
 BEHIND = 20e-3  # m in front of the spine: what lies farther back is the lung that a probe on the back sees
 
 
@@ -97,13 +98,13 @@ def agreement(mask: Bool[np.ndarray, "x y z"], each: list[Float[np.ndarray, "x y
 def lung_behind(
     mask: Bool[np.ndarray, "x y z"], centres: Mapping[str, Float[np.ndarray, "3"]], grid: Grid
 ) -> Bool[np.ndarray, "x y z"]:
-    """The part of a lung behind the spine's front, below the eighth thoracic vertebra where that is known."""
+    """About the lower lobe: what lies behind the spine's front, in the lower two thirds of the lung's height.
+
+    The oblique fissure begins behind at the third or fourth thoracic vertebra.
+    """
     _, y, z = _axes(grid)
-    front = _along(centres, z, 1) + BEHIND
-    low = mask & (y[:, None] < front)
-    if "T8" in centres:
-        low &= z < centres["T8"][2]
-    return low
+    low, high = np.flatnonzero(mask.any(axis=(0, 1)))[[0, -1]]
+    return mask & (y[:, None] < _along(centres, z, 1) + BEHIND) & (z < z[low] + LOBE * (z[high] - z[low]))
 
 
 def right_of_spine(centres: Mapping[str, Float[np.ndarray, "3"]], grid: Grid) -> Bool[np.ndarray, "x y z"]:
