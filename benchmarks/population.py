@@ -27,7 +27,7 @@ from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.anatomy.slices import calibre, organ_sizes, slice_sizes
 
 ROOT = Path(__file__).parents[1]
-HU_PATIENTS, HU_SPACING = 4, 1.5e-3
+HU_PATIENTS, HU_SPACING = 10, 1.5e-3
 
 
 def measure(anatomy: Anatomy) -> dict[str, float]:

@@ -128,10 +128,12 @@ def page(content: dict[str, Any]) -> str:
 
 
 _HU_INTRODUCTION = """\
-A voxel inside each tissue's edge (cortical bone and skin: all of it), four patients at 1.5 mm, against scans at 1.5 mm.
-*noise*: spread about the mean of 7 x 7 x 7 voxels, and its correlation with the next voxel in x and z. *overlap* (1 is
-best) and Kolmogorov-Smirnov distance (0 is best) of the histograms, medians laid on each other, for both scans have
-contrast agent in their vessels, spleen and kidneys. `s0024` has tissues by HU alone, so its bone holds vessels.
+A voxel inside each tissue's edge (cortical bone and skin: all of it), ten patients at 1.5 mm, against scans at 1.5 mm.
+*vertebral body*: trabecular bone within 9 mm of the middle of the bodies T8-L5. *noise*: spread about the mean of
+7 x 7 x 7 voxels, and its correlation with the next voxel in x and z. *off*: our mean less the scan's, in the scan's sd;
+*sd x*: our sd over the scan's (mean of the patients' own). *overlap* (1 is best) and Kolmogorov-Smirnov distance (0 is
+best) of the histograms, medians laid on each other. Both scans have contrast agent, which ours have not: their vessels,
+spleen, kidneys and liver are brighter. `s0024` has tissues by HU alone, so its bone holds vessels.
 """
 
 
