@@ -113,16 +113,19 @@ def _listen(passed, reach, heard):
 def _read(lines, heard, voxels, index, closing, levels, before, word):
     """Voxels of the lines ``heard``; lists in ``lines`` those whose label is not the one before, returns how many.
 
-    ``closing``: ``levels`` or other levels of the veins are closed.
+    ``closing``: ``levels`` or other levels of the veins are closed. Three loops, so that nothing waits for memory but
+    the first, which asks for many voxels at once, and the second computes many at once.
     """
     count = 0
     for n in range(heard.shape[0]):
         line = np.uintp(heard[n])
-        voxel = voxels[np.uintp(index[line])]
-        voxel = close_vein(voxel, before[line], levels) if closing else open_vein(voxel)
-        word[line] = voxel
+        word[line] = voxels[np.uintp(index[line])]
+    for line in range(word.shape[0]):
+        word[line] = close_vein(word[line], before[line], levels) if closing else open_vein(word[line])
+    for n in range(heard.shape[0]):
+        line = np.uintp(heard[n])
         lines[count] = heard[n]
-        count += ((voxel ^ before[line]) & _255) != 0
+        count += ((word[line] ^ before[line]) & _255) != 0
     return count
 
 
