@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
+from sonogym.anatomy import Tissue
 from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.patients import make_procedural
 from sonogym.anatomy.planes import plane_pose, skin_pose
@@ -27,19 +29,34 @@ FINDINGS = {  # seed: the direction from the finding to the probe (right, forwar
     1304: (-0.75, -0.66, 0.0), 1305: (0.0, 1.0, 0.0), 1306: (0.0, -1.0, 0.0), 1307: (0.0, -1.0, 0.0),
     1308: (0.0, -1.0, 0.0), 1309: (0.9, 0.4, 0.0),
 }  # fmt: skip
+TISSUES = {  # of what is shown where it is largest; the others at their landmark
+    "renal_cyst": Tissue.FLUID, "gallstones": Tissue.STONE, "kidney_stone": Tissue.STONE,
+    "hydronephrosis": Tissue.FLUID, "pleural_effusion": Tissue.FLUID,
+}  # fmt: skip
 UP = torch.tensor([0.0, 0.0, 1.0])
 HEIGHT = 150  # pixels
 SPACING, WINDOW = 2.5e-3, (-200.0, 300.0)
 
 
-def ct_tile(anatomy: Anatomy, landmark: str, axis: int) -> Image.Image:
-    """The CT slice through a landmark across ``axis``."""
+def ct_tile(anatomy: Anatomy, landmark: str, axis: int, tissue: Tissue | None = None) -> Image.Image:
+    """The CT slice across ``axis`` through a landmark, or where most of the ``tissue`` that lies there is."""
     ct = anatomy.ct.voxels[0].numpy()
     point = torch.cat([anatomy.landmarks[landmark].double(), torch.ones(1, dtype=torch.float64)])
-    k = int((anatomy.ct.voxel_from_patient.double() @ point)[axis].round().clamp(0, ct.shape[axis] - 1))
-    plane = np.take(ct, k, axis).T[::-1]
+    voxel = (anatomy.ct.voxel_from_patient.double() @ point)[:3].numpy()
+    if tissue is not None:
+        voxel = _fullest(anatomy.labels.voxels[0].numpy() == tissue, voxel)
+    plane = np.take(ct, int(np.clip(round(voxel[axis]), 0, ct.shape[axis] - 1)), axis).T[::-1]
     grey = np.clip((plane - WINDOW[0]) / (WINDOW[1] - WINDOW[0]) * 255.0, 0, 255).astype(np.uint8)
     return _fitted(Image.fromarray(grey))
+
+
+def _fullest(mask: np.ndarray, voxel: np.ndarray) -> np.ndarray:
+    """Along each axis the slice that holds most of the connected part of a mask nearest to a voxel."""
+    parts, _ = ndimage.label(mask)
+    points = np.argwhere(mask)
+    nearest = points[np.argmin(((points - voxel) ** 2).sum(axis=1))]
+    part = np.argwhere(parts == parts[tuple(nearest)])
+    return np.array([np.bincount(part[:, axis]).argmax() for axis in range(3)])
 
 
 def frame_tile(anatomy: Anatomy, pose: Pose) -> Image.Image:
@@ -91,7 +108,8 @@ def findings() -> list[tuple[str, list[Image.Image]]]:
         anatomy = make_procedural(seed, SPACING)
         truth = _due(anatomy, seed)
         name = f"finding_{truth['name']}"
-        tiles = [ct_tile(anatomy, name, 2), ct_tile(anatomy, name, 1)]
+        tissue = TISSUES.get(str(truth["name"]))
+        tiles = [ct_tile(anatomy, name, axis, tissue) for axis in (2, 1)]
         pose = skin_pose(anatomy.skin, anatomy.landmarks[name], torch.tensor(outward), UP)
         tiles.append(frame_tile(anatomy, pose))
         words = (f"{key} {value:.3g}" if isinstance(value, float) else f"{value}" for key, value in truth.items())

@@ -22,12 +22,12 @@ from population_tables import REAL, ROWS, page
 from sonogym.anatomy.anatomy import Anatomy
 from sonogym.anatomy.library import SPLITS, load_patient
 from sonogym.anatomy.morphometry import gaps, straighten, vertebrae
-from sonogym.anatomy.patients import VERSION, make_procedural
+from sonogym.anatomy.patients import VERSION, load_procedural
 from sonogym.anatomy.patients.drawing import draw_patient
 from sonogym.anatomy.slices import calibre, organ_sizes, slice_sizes
 
 ROOT = Path(__file__).parents[1]
-HU_PATIENTS, HU_SPACING = 4, 1.5e-3
+HU_PATIENTS, HU_SPACING = 10, 1.5e-3
 
 
 def measure(anatomy: Anatomy) -> dict[str, float]:
@@ -109,7 +109,7 @@ class Kept:
 
 def one_patient(seed: int, spacing: float) -> dict[str, Any]:
     """Seed, person and sizes of a patient at ``spacing`` [mm]."""
-    anatomy = make_procedural(seed, 1e-3 * spacing)
+    anatomy = load_procedural(seed, 1e-3 * spacing, f"procedural-{seed}")
     facts = {name: anatomy.facts[name] for name in ("sex", "age", "height", "bmi")}
     return {"seed": seed, **facts, "sizes": measure(anatomy)}
 
@@ -134,7 +134,7 @@ def main() -> None:
         for seed in range(options.seeds)
     ]
     hu = [
-        kept.one(f"hu {seed}", lambda seed=seed: hounsfield(make_procedural(seed, HU_SPACING)))
+        kept.one(f"hu {seed}", lambda seed=seed: hounsfield(load_procedural(seed, HU_SPACING, f"procedural-{seed}")))
         for seed in range(HU_PATIENTS)
     ]
     scans = {}

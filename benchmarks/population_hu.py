@@ -14,6 +14,8 @@ TISSUES = (
     "SUBCUTANEOUS_FAT", "VISCERAL_FAT", "MUSCLE", "LIVER", "SPLEEN", "KIDNEY_CORTEX", "BLOOD", "TRABECULAR_BONE",
     "CORTICAL_BONE", "LUNG", "SKIN",
 )  # fmt: skip
+_BODY, _BODY_RADIUS = "VERTEBRAL_BODY", 9.0  # mm of the middle of a body, as far as regions of interest reach
+_BODIES = tuple(f"vertebra_{level}" for level in ("T8", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5"))
 _THIN = ("CORTICAL_BONE", "SKIN")  # nothing is left of them a voxel inside their edge
 SCAN_COLOURS = ("black", "tab:orange", "tab:purple", "tab:gray")
 EDGES = np.arange(-1050.0, 1801.0, 5.0)
@@ -37,14 +39,36 @@ def hounsfield(anatomy: Anatomy) -> dict[str, Any]:
         inside = mask if name in _THIN else ndimage.binary_erosion(mask)
         if inside.sum() < _LEAST or ct[inside].std() < 1.5:  # a CT made from labels has no spread
             continue
-        values = ct[inside]
-        counts = np.histogram(values, EDGES)[0]
-        found[name] = {
-            "mean": round(float(values.mean()), 1), "sd": round(float(values.std()), 1),
-            "percentiles": np.percentile(values, PERCENTILES).round().tolist(),
-            "histogram": (counts / counts.sum()).round(5).tolist(), "noise": _noise(ct, inside),
-        }  # fmt: skip
+        found[name] = _summary(ct, inside)
+    bodies = _bodies(anatomy) & (labels == Tissue.TRABECULAR_BONE)
+    if bodies.sum() >= _LEAST:
+        found[_BODY] = _summary(ct, bodies)
     return found
+
+
+def _summary(ct: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
+    values = ct[inside]
+    counts = np.histogram(values, EDGES)[0]
+    return {
+        "mean": round(float(values.mean()), 1), "sd": round(float(values.std()), 1),
+        "percentiles": np.percentile(values, PERCENTILES).round().tolist(),
+        "histogram": (counts / counts.sum()).round(5).tolist(), "noise": _noise(ct, inside),
+    }  # fmt: skip
+
+
+def _bodies(anatomy: Anatomy) -> np.ndarray:
+    """Voxels near the middle of a vertebral body."""
+    shape, spacing = anatomy.labels.voxels.shape[1:], 1e3 * np.array(anatomy.labels.spacing)
+    matrix = anatomy.labels.voxel_from_patient.double().numpy()
+    near = np.zeros(shape, dtype=bool)
+    for name in set(_BODIES) & set(anatomy.landmarks):
+        voxel = matrix[:3, :3] @ anatomy.landmarks[name].double().numpy() + matrix[:3, 3]
+        axes = [(np.arange(n) - v) * edge for n, v, edge in zip(shape, voxel, spacing, strict=True)]
+        low, high = ([int(np.searchsorted(axis, sign * _BODY_RADIUS)) for axis in axes] for sign in (-1.0, 1.0))
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        x, y, z = np.ix_(*(axis[part] for axis, part in zip(axes, box, strict=True)))
+        near[box] |= x**2 + y**2 + z**2 < _BODY_RADIUS**2
+    return near
 
 
 def _noise(ct: np.ndarray, inside: np.ndarray) -> list[float]:
@@ -79,9 +103,10 @@ def _alike(ours: dict[str, Any], real: dict[str, Any]) -> tuple[float, float]:
 def hounsfield_part(content: dict[str, Any]) -> str:
     """The section of the page."""
     scans = {name: scan["hu"] for name, scan in content["real"].items() if scan["hu"]}
-    head = ["tissue", "of", "mean +- sd", *(f"p{p}" for p in PERCENTILES), "noise", "x", "z", "overlap", "KS"]
+    head = ["tissue", "of", "mean +- sd", *(f"p{p}" for p in PERCENTILES), "noise", "x", "z", "off", "sd x"]
+    head += ["overlap", "KS"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name in TISSUES:
+    for name in (*TISSUES, _BODY):
         ours = _pooled(content["hu"], name)
         if ours is None:
             continue
@@ -91,7 +116,9 @@ def hounsfield_part(content: dict[str, Any]) -> str:
         for scan, found in scans.items():
             if name in found:
                 overlap, distance = _alike(ours, found[name])
-                lines.append(_row("", scan, found[name], f"{overlap:.2f} | {distance:.2f}"))
+                off = (ours["mean"] - found[name]["mean"]) / found[name]["sd"]
+                alike = f"{off:+.2f} | {ours['sd'] / found[name]['sd']:.2f} | {overlap:.2f} | {distance:.2f}"
+                lines.append(_row("", scan, found[name], alike))
         if name in WITHOUT_CONTRAST:
             lines.append(f"| | without contrast | {WITHOUT_CONTRAST[name]} |" + " |" * (len(head) - 3))
     return "\n".join(lines) + "\n"
@@ -99,7 +126,7 @@ def hounsfield_part(content: dict[str, Any]) -> str:
 
 def _row(title: str, of: str, hu: dict[str, Any], alike: str) -> str:
     cells = [title, of, f"{hu['mean']:.0f} +- {hu['sd']:.0f}", *(f"{p:.0f}" for p in hu["percentiles"])]
-    cells += [f"{hu['noise'][0]:.0f}", f"{hu['noise'][1]:.2f}", f"{hu['noise'][2]:.2f}", alike or " | "]
+    cells += [f"{hu['noise'][0]:.0f}", f"{hu['noise'][1]:.2f}", f"{hu['noise'][2]:.2f}", alike or " | | | "]
     return "| " + " | ".join(cells) + " |"
 
 

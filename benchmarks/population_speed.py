@@ -65,7 +65,7 @@ def many_in_one(spacing: float, count: int) -> dict[str, float]:
     from sonogym.ultrasound.bake import bake_missing
 
     bake_missing([f"procedural:train/{i}" for i in range(count)], spacing, os.cpu_count() or 1)
-    before, start = _resident(), time.process_time()
+    (before, from_files), start = _resident(), time.process_time()
     env = gymnasium.make_vec(
         "sonogym/Navigation-v0", num_envs=count, vectorization_mode="vector_entry_point",
         patient_count=count, pitch=spacing,
@@ -77,15 +77,19 @@ def many_in_one(spacing: float, count: int) -> dict[str, float]:
     actions = torch.zeros(env.action_space.shape)
     start = time.process_time()
     env.step(actions.numpy())
+    step = time.process_time() - start
+    after, pages = _resident()
     return {
-        "patients": count, "pitch_mm": 1e3 * spacing, "seconds": built, "step": time.process_time() - start,
-        "held_megabytes": held / 1e6 / count, "resident_megabytes": (_resident() - before) / 1e6 / count,
+        "patients": count, "pitch_mm": 1e3 * spacing, "seconds": built, "step": step,
+        "held_megabytes": held / 1e6 / count, "resident_megabytes": (after - before) / 1e6 / count,
+        "file_megabytes": (pages - from_files) / 1e6 / count,
     }  # fmt: skip
 
 
-def _resident() -> float:
-    """Bytes of this process in memory."""
-    return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _resident() -> tuple[float, float]:
+    """Bytes of this process in memory, and those of them that are pages of files."""
+    _, all_, shared, *_ = Path("/proc/self/statm").read_text().split()
+    return float(all_) * resource.getpagesize(), float(shared) * resource.getpagesize()
 
 
 def main() -> None:

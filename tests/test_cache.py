@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +147,13 @@ def test_a_process_killed_half_way_leaves_no_entry_and_what_it_leaves_goes_in_ti
     path.unlink()
     load(path, make)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_device_and_no_folder_is_replaced_by_a_file(tmp_path):
+    for place, kind in ((Path("/dev/null"), "a device"), (tmp_path, "a folder")):
+        for write in (cache.require_writable, lambda path: cache.write_atomically(path, lambda _: None)):
+            with pytest.raises(InvalidInputError, match=f"it is {kind}"):
+                write(place)
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(path, make, monkeypatch):

@@ -1,4 +1,4 @@
-"""Equal bytes whatever the threads and the batch (V30), and the fused path against the reference (V31).
+"""Equal bytes whatever the threads and the batch (V30), the fused path and its scan lines against the reference (V31).
 
 Both for every setting of the renderer that the fused path has: a new field of RenderConfig or RenderParams needs a
 case here.
@@ -7,7 +7,7 @@ case here.
 import dataclasses
 import functools
 
-import numba
+import numpy as np
 import pytest
 import torch
 from laboratory import random_params, scattered_poses
@@ -17,7 +17,10 @@ from sonogym.anatomy.tissues import TISSUE_COUNT, Tissue
 from sonogym.geometry import Pose
 from sonogym.ultrasound.bake import bake
 from sonogym.ultrasound.frame import RenderConfig, RenderParams
+from sonogym.ultrasound.lines import trace_lines
+from sonogym.ultrasound.render_threads import render_threads, set_render_threads
 from sonogym.ultrasound.renderer import Renderer
+from sonogym.ultrasound.tracer import Tracer
 
 ENVS, COMPARED = 17, 3
 VIEW = {"lines": 48, "samples": 64, "depth": 0.09}
@@ -51,6 +54,9 @@ CASES = {
     "outputs": ("C5-2v", {"outputs": ("iq", "labels", "transmission", "image"), "image_size": (40, 30)}, ()),
     "all": ("C5-2v", {**LATE, "planes": 3, "frequency_factors": (1.0, 1.2), "focus_factors": (1.0, 0.8)}, VARIED),
 }
+LOOSE = {  # functions of sums, powers or distances, which round otherwise than in torch
+    "indentation", "column", "slopes", "coupling", "scale", "crowding", "tissue", "haze",
+}  # fmt: skip
 NOT_IN_THE_KERNEL = {"pitch", "backend", "sampling", "speckle"}
 
 
@@ -114,20 +120,42 @@ def contents(frame):
 @pytest.mark.parametrize("case", CASES)
 def test_bytes_do_not_depend_on_threads_and_batch(case):
     """V30: 1 and 2 threads; batches of 17, 3 and 1."""
-    before = numba.get_num_threads()
+    before = render_threads()
     try:
-        numba.set_num_threads(1)
+        set_render_threads(1)
         whole = contents(frame(case, "numba", range(ENVS)))
         parts = [range(5, 8), (0,), (16,)]
         found = [(part, contents(frame(case, "numba", part))) for part in parts]
-        if numba.config.NUMBA_NUM_THREADS > 1:
-            numba.set_num_threads(2)
-            found.append((range(ENVS), contents(frame(case, "numba", range(ENVS)))))
+        set_render_threads(2)
+        found.append((range(ENVS), contents(frame(case, "numba", range(ENVS)))))
     finally:
-        numba.set_num_threads(before)
+        set_render_threads(before)
     for rows, seen in found:
         for name in set(seen) - {"depth", "line_position"}:
             assert torch.equal(seen[name], whole[name][list(rows)]), (name, rows)
+
+
+@pytest.mark.parametrize("case", [*CASES, "left-handed"])
+def test_compiled_lines_equal_those_of_torch(case):
+    """Every field: rays bit for bit where nobody breathes, what is read and summed to the rounding of float32."""
+    probe, _, varied = CASES.get(case, CASES["all"])
+    chosen, rows = renderer(case if case in CASES else "all", "numba"), torch.arange(COMPARED)
+    given, where = params(varied, 1)[rows], poses(probe, ENVS)[rows]
+    breathing = None if given.breathing is None else chosen.breathing
+    index, voxels = rows % len(bodies()), chosen.voxels
+    if case == "left-handed":
+        mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+        voxels = dataclasses.replace(voxels, voxel_from_patient=mirror @ voxels.voxel_from_patient)
+    beam = (chosen.variants[0], chosen._scanlines, chosen._tables[0], voxels, chosen._body)
+    lines = trace_lines(where, index, given, *beam, breathing)
+    tracing = Tracer(*beam).begin(where, index, given, breathing)
+    tracing.fill(0, 1)
+    tracing.fill(1, COMPARED)
+    for name, found in tracing.batch._asdict().items():
+        wanted = getattr(lines, name).numpy()
+        rounding = 2e-5 if name in LOOSE else 0.0 if breathing is None else 1e-6
+        limit = rounding * np.abs(wanted).max(initial=0.0)
+        assert np.abs(found.astype(float) - wanted).max(initial=0.0) <= limit, name
 
 
 @pytest.mark.parametrize("case", CASES)

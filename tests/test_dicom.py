@@ -86,7 +86,12 @@ def remove(folder, k):
         (lambda d: slice_file(d, 3, Modality="MR"), "not CT"),
         (lambda d: slice_file(d, 3, SamplesPerPixel=3), "colour image"),
         (lambda d: slice_file(d, 3, NumberOfFrames=4), "many frames"),
-        (lambda d: slice_file(d, 3, PixelData=b"12"), "damaged or compressed"),
+        (lambda d: slice_file(d, 3, PixelData=b"12"), "damaged, or compressed"),
+        (lambda d: slice_file(d, 3, ImagePositionPatient=[1.0, 2.0]), "ImagePositionPatient of .* must be 3 numbers"),
+        (lambda d: slice_file(d, 3, ImagePositionPatient=None), "ImagePositionPatient of .* must be 3 numbers"),
+        (lambda d: slice_file(d, 3, ImagePositionPatient=[0.0, 0.0, 1e999]), "must be 3 numbers"),
+        (lambda d: every(d, lambda k: {"ImageOrientationPatient": [0] * 6}), "unit vectors at right angles"),
+        (lambda d: every(d, lambda k: {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}), "unit vectors at right"),
         (lambda d: [slice_file(d, k, series="1.2.4") for k in range(COUNT)], r"several series; pick one with --series"),
         (lambda d: [remove(d, k) for k in range(6)], "has 8 slices or more"),
         (

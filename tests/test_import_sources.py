@@ -1,6 +1,7 @@
 """Folders as data sets publish them are patients without a manual step; a stored patient can be checked."""
 
 import json
+import re
 
 import anatomy_fixtures as trunk
 import numpy as np
@@ -142,6 +143,52 @@ def test_patient_of_another_format_is_refused(published, tmp_path):
     write_tensors(tmp_path / "anatomy.safetensors", tensors, {**text, "format": "1"})
     assert [check.result for check in check_patient(tmp_path)] == [FAILED]
     assert "format 1" in check_patient(tmp_path)[0].found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda tensors, text: tensors.pop("skin"), "lacks skin; import it again"),
+        (lambda tensors, text: text.pop("landmarks"), "lacks landmarks"),
+        (lambda tensors, text: text.update(facts="{"), "facts are no JSON"),
+        (lambda tensors, text: text.update(landmarks='{"liver": [1, 2]}'), "three finite numbers, not so liver"),
+        (lambda tensors, text: text.update(landmarks='{"liver": [0, 0, NaN]}'), "three finite numbers"),
+        (lambda tensors, text: tensors.update(ct=tensors["ct"].float()), "ct must be finite torch.int16"),
+        (lambda tensors, text: tensors.update(skin=tensors["skin"] * torch.nan), "skin must be finite"),
+    ],
+)
+def test_a_patient_that_is_not_whole_is_refused_saying_what_it_lacks(published, spoil, cause):
+    with pytest.raises(InvalidInputError, match=cause):
+        altered(published, spoil)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (("show", "{}", "--out", "x.jpg"), r"must end in \.png, got 'x.jpg' \(or add --3d\)"),
+        (("show", "{}", "--3d", "--out", "x.xyz"), r"\.png, \.glb, \.ply"),
+        (("show", "{}", "--out", "/dev"), "must end in"),
+        (("check", "{}", "--json", "/dev/null"), "it is a device"),
+        (("planes", "{}", "--json", "/dev"), "it is a folder"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_any_work(published, command, arguments, cause):
+    result = command(*(word.format(published) for word in arguments))
+    assert isinstance(result.exception, InvalidInputError)
+    assert re.search(cause, str(result.exception))
+
+
+def test_an_import_whose_table_cannot_be_written_is_refused_before_it_starts(models, command, tmp_path):
+    out = tmp_path / "x"
+    result = command("import", models / "selected_dataset/s0001", "--out", out, "--json", tmp_path)
+    assert "it is a folder" in str(result.exception)
+    assert not out.exists()
+
+
+def test_planes_of_a_patient_without_landmarks_say_how_to_get_them(published, command, tmp_path):
+    tensors, text = read_tensors(published / "anatomy.safetensors")
+    write_tensors(tmp_path / "anatomy.safetensors", tensors, {**text, "landmarks": "{}"})
+    assert "--landmark" in str(command("planes", tmp_path).exception)
 
 
 def test_doubtful_landmarks_are_stored_and_refused(published, tmp_path):

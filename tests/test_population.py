@@ -1,6 +1,7 @@
 """The population: strata, drivers, bytes that do not depend on the machine, findings with their truth, measured sizes.
 
-Mutations seen to fail: a seed's stratum from the seed alone; BMI without effect on fat; fast-math in a kernel.
+Mutations seen to fail: a seed's stratum from the seed alone; BMI without effect on fat; fast-math in a kernel; bone as
+dense everywhere; a liver that may grow by 12 mm only; fat in muscles counted as visceral.
 """
 
 import inspect
@@ -25,7 +26,9 @@ from sonogym.anatomy.patients import (
     soft_tissue,
     vertebra,
 )
+from sonogym.anatomy.patients.compact import compactness
 from sonogym.anatomy.patients.drawing import FINDING_SEEDS, PREVALENCE, draw_patient, stratum_of
+from sonogym.anatomy.patients.torso import paint
 from sonogym.anatomy.patients.vertebra import level_shape
 from sonogym.anatomy.slices import calibre, organ_sizes, slice_sizes
 
@@ -168,3 +171,51 @@ def test_the_window_between_laminae_closes_to_the_side(adult):
         assert found[pair]["window_0"] > 4.0
         assert found[pair]["window_12"] < found[pair]["window_0"]
         assert 30.0 < found[pair]["spacing"] < 45.0
+
+
+def test_a_plate_of_bone_is_compact_and_the_middle_of_a_block_is_spongy():
+    labels = np.zeros((70, 40, 30), dtype=np.uint8)
+    for first, last in ((2, 30), (40, 45)):  # a block 28 mm thick and a plate of 5 mm
+        labels[first:last, 2:38, 2:28] = Tissue.CORTICAL_BONE
+        labels[first + 1 : last - 1, 3:37, 3:27] = Tissue.TRABECULAR_BONE
+    compact = compactness(labels, 1.0)
+    assert compact[15, 20, 15] == 0
+    assert 0 < compact[2, 20, 15] < 128  # 6 to 7 mm from marrow that lies 6 mm deep
+    assert (compact[40:45, 2:38, 2:28] == 255).all()
+    assert (compact[labels == 0] == 0).all()
+
+
+def test_processes_are_denser_than_the_middle_of_bodies(adult):
+    """Two scans: 64-204 HU within 9 mm of the middle of bodies, 340-500 in bone 2-3 mm under its edge."""
+    ct, labels = adult.ct.voxels[0].numpy(), adult.labels.voxels[0].numpy()
+    matrix = adult.labels.voxel_from_patient.double().numpy()
+    core = labels == Tissue.TRABECULAR_BONE
+    found = {}
+    for place in ("vertebra", "spinous"):
+        values = []
+        for level in ("L1", "L2", "L3", "L4"):
+            voxel = matrix[:3, :3] @ adult.landmarks[f"{place}_{level}"].double().numpy() + matrix[:3, 3]
+            near = tuple(slice(int(v) - 2, int(v) + 4) for v in voxel)
+            values.append(ct[near][core[near]])
+        found[place] = np.concatenate(values)
+    assert found["vertebra"].mean() == pytest.approx(draw_patient(7).trabecular, abs=45.0)
+    assert 20.0 < found["vertebra"].std() < 75.0
+    assert found["spinous"].mean() > found["vertebra"].mean() + 120.0
+
+
+@pytest.mark.parametrize("seed", [1137, 1172])
+def test_a_slim_chest_holds_its_whole_liver(seed):
+    """All but its vessels and capsule, 5 %."""
+    patient = draw_patient(seed)
+    labels = paint(patient, 1e3 * COARSE)[0].labels
+    litres = (labels == Tissue.LIVER).sum() * COARSE**3 * 1e6
+    assert 0.9 * patient.liver_volume < litres < patient.liver_volume
+
+
+def test_visceral_fat_reaches_behind_the_spine_but_not_into_muscles(adult):
+    labels = adult.labels.voxels[0].numpy()
+    matrix = adult.labels.voxel_from_patient.double().numpy()
+    _, y, z = np.rint(matrix[:3, :3] @ adult.landmarks["vertebra_L3"].double().numpy() + matrix[:3, 3]).astype(int)
+    fat = labels[:, :, z] == Tissue.VISCERAL_FAT
+    area = slice_sizes(adult, "L3")["visceral_cm2"] / (FINE * 1e2) ** 2
+    assert fat[:, y:].sum() + 200 < area < fat.sum() - 50

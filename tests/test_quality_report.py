@@ -6,7 +6,6 @@ Mutations seen to fail: exit code always 0; penetration phantom of .5 dB/cm/MHz 
 import json
 from dataclasses import replace
 
-import numba
 import numpy as np
 import pytest
 import typer
@@ -19,6 +18,7 @@ from sonogym.ultrasound.qa import contrast_tests, geometry_tests
 from sonogym.ultrasound.qa.phantom import Disc, Medium
 from sonogym.ultrasound.qa.plan import beside, make_plan
 from sonogym.ultrasound.qa.row import Row, at_least, at_most, within
+from sonogym.ultrasound.render_threads import render_threads, set_render_threads
 from sonogym.ultrasound.transducer import load_probe
 
 SMALL = """
@@ -52,17 +52,17 @@ def call(*words):
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """The command on one thread, then on as many threads as numba has."""
+    """The command on one thread, then on two."""
     folder = tmp_path_factory.mktemp("qa")
     probe = folder / "small.toml"
     probe.write_text(SMALL)
-    before, contents, codes = numba.get_num_threads(), [], []
-    for i, threads in enumerate((1, before)):
-        numba.set_num_threads(threads)
+    before, contents, codes = render_threads(), [], []
+    for i, threads in enumerate((1, 2)):
+        set_render_threads(threads)
         out = folder / str(i)
         codes.append(call(probe, "--out", out, "--json", out / "small.json").exit_code)
         contents.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
-    numba.set_num_threads(before)
+    set_render_threads(before)
     return contents, codes
 
 

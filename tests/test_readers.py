@@ -74,9 +74,29 @@ def bad_files(folder, numbers):
     broken.header.set_sform(flat, code=1)
     broken.header["qform_code"] = 0
     (folder / "singular.nii").write_bytes(broken.header.binaryblock + b"\0" * 4 + numbers.tobytes(order="F"))
+    flipped = bytearray(whole.read_bytes())
+    flipped[3000] ^= 1
+    (folder / "flipped.nii.gz").write_bytes(bytes(flipped))
+    plain = saved("plain.nii", numbers).read_bytes()
+
+    def header(name, **fields):
+        stored = nibabel.Nifti1Header(plain[:348], check=False)
+        for key, value in fields.items():
+            stored[key] = value
+        (folder / name).write_bytes(stored.binaryblock + plain[348:])
+        return folder / name
+
+    colour = np.zeros(numbers.shape, [(name, "u1") for name in "RGB"])
     return {
+        "CRC check failed": folder / "flipped.nii.gz",
+        "colours or complex numbers": saved("colour.nii", colour),
+        r"complex numbers \(complex64\)": saved("complex.nii", numbers.astype(np.complex64)),
+        "data code 999": header("type.nii", datatype=999),
+        "more memory than there is": header("huge.nii", dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]),
+        "vox offset": header("offset.nii", vox_offset=-1e9),
+        "gives no voxel size": header("size.nii", pixdim=[1, 0, 0, 0, 0, 0, 0, 0], qform_code=0, sform_code=0),
         "no file": folder / "none.nii.gz",
-        "ends too early": folder / "cut.nii.gz",
+        "ended before the end": folder / "cut.nii.gz",
         "damaged": folder / "head.nii.gz",
         "no NIfTI file": folder / "text.nii",
         r"must end in \.nii": folder / "ct.mha",
@@ -97,6 +117,7 @@ def test_files_that_cannot_be_used_are_refused_with_their_cause(tmp_path, number
         with pytest.raises((InvalidInputError, MissingFileError), match=cause) as caught:
             read_ct(path)
         assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [0.5, -3.0])
@@ -186,6 +207,17 @@ def test_folder_of_masks_names_structures_by_file(tmp_path):
     trunk.save(tmp_path / "spleeen.nii.gz", mask)
     with pytest.raises(UnknownNameError, match="Did you mean 'spleen'"):
         read_structures(tmp_path)
+
+
+def test_table_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "structures.csv").write_bytes(b"id,structure\n5,\xff\xfe\n")
+    with pytest.raises(InvalidInputError, match="no CSV text in UTF-8"):
+        read_structures(labels_with(tmp_path, 5))
+
+
+def test_series_of_a_file_is_refused(tmp_path, numbers):
+    with pytest.raises(InvalidInputError, match="leave --series out"):
+        read_ct(trunk.save(tmp_path / "ct.nii", numbers, np.eye(4)), "1.2")
 
 
 def test_empty_folder_and_unlike_masks_are_refused(tmp_path):

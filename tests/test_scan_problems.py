@@ -115,6 +115,17 @@ def test_a_spacing_that_makes_a_giant_is_refused(tmp_path, scan):
     refused(tmp_path, hu, None, r"the body is 9\d x 7\d cm wide and deep.*spacing of the header", matrix)
 
 
+def test_a_scan_without_skin_is_refused(tmp_path, scan):
+    hu = scan[0][48:72, 26:62].copy()
+    hu[0, 0, 0] = -1000  # a scan holds some air, here in the bowel
+    refused(tmp_path, hu, None, "shows no skin: its field of view cuts 100 %")
+    refused(tmp_path, -scan[0], None, "shows no skin.*sign of the HU")
+
+
+def test_a_slab_lower_than_a_vertebra_is_refused(tmp_path, scan):
+    refused(tmp_path, scan[0][:, :, 20:27], None, "the scan is 21 mm high.*25 mm or more")
+
+
 def test_swapped_bytes_are_refused(tmp_path, scan):
     refused(tmp_path, scan[0].astype(np.int16).byteswap(), None, "bytes of each number swapped")
 

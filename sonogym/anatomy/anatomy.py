@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,19 +132,41 @@ def anatomy_from_tensors(tensors: Mapping[str, Tensor], text: Mapping[str, str])
             f"patient {text.get('name', '?')!r} is stored in format {text.get('format', '1')}, this sonogym reads "
             f"{FORMAT}: import it again"
         )
-    matrix = tensors["patient_from_voxel"]
-    landmarks = {name: torch.tensor(point) for name, point in json.loads(text["landmarks"]).items()}
-    ct, labels = Volume(tensors["ct"], matrix), Volume(tensors["labels"], matrix)
+    name = text.get("name", "?")
+    lacking = [key for key in _TENSORS if key not in tensors] + [key for key in _TEXTS if key not in text]
+    if lacking:
+        raise InvalidInputError(f"patient {name!r} is not whole: it lacks {', '.join(lacking)}; import it again")
+    for key, dtype in _TENSORS.items():
+        if tensors[key].dtype != dtype or (dtype.is_floating_point and not bool(tensors[key].isfinite().all())):
+            raise InvalidInputError(f"patient {name!r}: {key} must be finite {dtype}, got {tensors[key].dtype}")
+    matrix, points = tensors["patient_from_voxel"], _loaded(text, "landmarks")
+    wrong = [key for key, point in points.items() if len(point) != 3 or not all(map(math.isfinite, point))]
+    if wrong:
+        raise InvalidInputError(f"patient {name!r}: landmarks must be three finite numbers, not so {', '.join(wrong)}")
     return Anatomy(
-        name=text["name"],
+        name=name,
         skin=skin_from_tensors(tensors),
-        landmarks=landmarks,
+        landmarks={key: torch.tensor(point) for key, point in points.items()},
         digest=text["digest"],
-        doubtful=json.loads(text["doubtful"]),
-        ct=ct,
-        labels=labels,
-        facts=json.loads(text["facts"]),
+        doubtful=_loaded(text, "doubtful"),
+        ct=Volume(tensors["ct"], matrix),
+        labels=Volume(tensors["labels"], matrix),
+        facts=_loaded(text, "facts"),
     )
+
+
+_TENSORS = {
+    "ct": torch.int16, "labels": torch.uint8, "patient_from_voxel": torch.float64, "skin": torch.float32,
+    "skin_patient_from_voxel": torch.float64,
+}  # fmt: skip
+_TEXTS = ("name", "digest", "landmarks", "doubtful", "facts")
+
+
+def _loaded(text: Mapping[str, str], key: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text[key]))
+    except ValueError as error:
+        raise InvalidInputError(f"patient {text['name']!r}: {key} are no JSON ({error}); import it again") from error
 
 
 ANATOMY_FILE = "anatomy.safetensors"

@@ -30,11 +30,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "sonogym")
 
 
+def require_writable(path: Path) -> None:
+    """Raise :class:`InvalidInputError` where no file can be written at ``path``; ask before long work."""
+    _require_regular(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _require_regular(path: Path) -> None:
+    """A rename would put a file in the place of a device such as /dev/null."""
+    if path.exists() and not path.is_file():
+        raise InvalidInputError(
+            f"cannot write {path}: it is {'a folder' if path.is_dir() else 'a device'}; name a file"
+        )
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: readers see all of it or nothing.
 
     A full disk or missing right becomes one :class:`InvalidInputError`; the temporary file is removed.
     """
+    _require_regular(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)

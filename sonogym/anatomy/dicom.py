@@ -15,7 +15,12 @@ from sonogym.errors import InvalidInputError, MissingFileError, SonogymError, un
 _FEWEST = 8  # slices: fewer are a scout view
 _UNEVEN = 0.1  # share of the slice distance by which one gap may differ
 _SAME = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept")
+_NUMBERS = {  # how many each holds
+    "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3, "RescaleSlope": 1,
+    "RescaleIntercept": 1,
+}  # fmt: skip
 _NEEDED = (*_SAME, "ImagePositionPatient")
+_SQUARE = 1e-2  # of unit length: rounding of the directions in headers
 
 
 def read_series(folder: Path, series: str | None = None) -> Scan:
@@ -98,6 +103,15 @@ def _require_ct(header: Any) -> None:
     lacking = [key for key in _NEEDED if key not in header]
     if lacking:
         raise InvalidInputError(f"{name} lacks {', '.join(lacking)}: it cannot be placed or read as Hounsfield units")
+    for key, count in _NUMBERS.items():
+        try:
+            values = _numbers(header, key)
+        except (TypeError, ValueError):
+            values = np.zeros(0)
+        if values.size != count or not np.isfinite(values).all():
+            raise InvalidInputError(
+                f"{key} of {name} must be {count} numbers, got {header[key].value}; export it again"
+            )
 
 
 def _numbers(header: Any, key: str) -> np.ndarray:
@@ -113,6 +127,12 @@ def _normal(slices: list[Any]) -> np.ndarray:
                 f"the slices differ in {key} ({values[0].tolist()} and others): two acquisitions are mixed; split them"
             )
     row, column = _numbers(slices[0], "ImageOrientationPatient").reshape(2, 3)
+    products = np.array([row @ row - 1.0, column @ column - 1.0, row @ column])
+    if np.abs(products).max() > _SQUARE:
+        raise InvalidInputError(
+            f"ImageOrientationPatient must be two unit vectors at right angles, got {row.tolist()} and "
+            f"{column.tolist()}; export the series again"
+        )
     return np.cross(row, column)
 
 
@@ -146,5 +166,9 @@ def _hounsfield(header: Any) -> np.ndarray:
     try:
         pixels = pydicom.dcmread(header.filename).pixel_array
     except (AttributeError, EOFError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise InvalidInputError(f"{header.filename} is damaged or compressed ({error}); mend it") from error
+        why = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"{header.filename} is damaged, or compressed in a way that needs a plug-in of pydicom ({why}); copy it "
+            "again, or convert the series with dcm2niix"
+        ) from error
     return (pixels.T * float(header.RescaleSlope) + float(header.RescaleIntercept)).astype(np.float32)

@@ -11,6 +11,8 @@ from sonogym.errors import InvalidInputError
 
 SMALLEST_TRUNK = 0.028  # m2: the widest cross-section of heads is below (19 x 15 cm), of adults' trunks above .035
 LARGEST_SIDE = 0.80  # m: trunk with both arms
+NO_SKIN = 0.9  # share of the side surface that is cut: nothing is left for a probe to stand on
+LOWEST_TRUNK = 25e-3  # m: fewer slices hold no vertebra
 MOST_CUT = 0.2  # share of the side surface: a field of view that small says nothing of the body's size
 BONE_HU = 200.0
 SKULL = 9e-3  # m: the scalp is thinner
@@ -22,10 +24,20 @@ FRONT = 0.55  # of the body's depth from behind: the bones of a trunk centre far
 def require_trunk(
     hu: Float[np.ndarray, "x y z"], body: Bool[np.ndarray, "x y z"], spacing: float, share_cut: float
 ) -> None:
-    """Raise :class:`InvalidInputError` for a head, a limb, or a size no body has; it says what is missing.
+    """Raise :class:`InvalidInputError` for a head, a limb, a size no body has, a few slices, or a scan without skin.
 
     ``hu`` and ``body`` lie on an isotropic grid of ``spacing`` [m]; ``share_cut`` of the side surface is cut.
     """
+    if body.shape[2] * spacing < LOWEST_TRUNK:
+        raise InvalidInputError(
+            f"the scan is {1e3 * body.shape[2] * spacing:.0f} mm high, and less than a vertebra shows no plane: give "
+            f"{1e3 * LOWEST_TRUNK:.0f} mm or more"
+        )
+    if share_cut > NO_SKIN:
+        raise InvalidInputError(
+            f"the scan shows no skin: its field of view cuts {100 * share_cut:.0f} % of the body's sides, and a probe "
+            "stands on skin. Give the scan before it was cropped (or is air positive, with the sign of the HU lost?)"
+        )
     step = max(1, round(4e-3 / spacing))
     coarse = (slice(None, None, step),) * 3
     hu, body = hu[coarse], body[coarse]

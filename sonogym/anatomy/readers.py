@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ AIR_HU = -500
 HIGHEST_HU, MOST_ABOVE = 5000, 0.01  # beyond metal; the share of voxels above it that only swapped bytes reach
 SPACING_LIMITS = (0.1, 10.0)  # mm: finer is no body CT, coarser resolves no vertebra
 SUFFIXES = (".nii", ".nii.gz")
+_PART = 1 << 24  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,8 @@ def read_ct(path: Path, series: str | None = None) -> Scan:
         from sonogym.anatomy.dicom import read_series
 
         return read_series(path, series)
+    if series is not None:
+        raise InvalidInputError(f"{path} is one file: a series is picked from a DICOM folder; leave --series out")
     image = _load(path)
     placed = int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0
     return make_scan(_voxels(image, path), image.affine, placed, path)
@@ -72,7 +78,7 @@ def make_scan(array: np.ndarray, affine: np.ndarray, placed: bool, path: Path) -
 def read_label_file(path: Path) -> Volume:
     """Integer labels (1, x, y, z) int16 from a NIfTI file, axes as in :func:`read_ct`; the same errors."""
     image = _load(path)
-    array = _finite(_voxels(image, path), path)
+    array = _finite(_voxels(image, path), path, "outside every structure as 0")
     if array.min() < 0 or array.max() > np.iinfo(np.int16).max or bool((array != np.rint(array)).any()):
         raise InvalidInputError(
             f"{path} is no label file: its values {array.min():g} .. {array.max():g} are not whole numbers from 0"
@@ -90,13 +96,21 @@ def orientation_of(affine: np.ndarray) -> str:
 
 def _load(path: Path) -> Any:
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     _require_nifti(path)
-    try:
+    with _refused(path, "is damaged or no NIfTI file", "copy or convert it again"), LoggingOutputSuppressor():
+        if path.suffix == ".gz":
+            _require_whole(path)
         image: Any = nibabel.load(path)
-    except (ImageFileError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise InvalidInputError(f"{path} is damaged or no NIfTI file ({error}); copy or convert it again") from error
+        with nibabel.openers.ImageOpener(str(path)) as file:
+            stored = type(image.header).from_fileobj(file, check=False)
+    _require_measured(stored, path)
+    if image.get_data_dtype().kind not in "iuf":
+        raise InvalidInputError(
+            f"{path} holds colours or complex numbers ({image.get_data_dtype()}), not one number a voxel; give the CT "
+            "or the labels themselves"
+        )
     if len(image.shape) != 3 or min(image.shape) < 4:
         raise InvalidInputError(
             f"{path} must be one 3-D image of at least 4 voxels an axis, got shape {tuple(image.shape)}; "
@@ -106,13 +120,40 @@ def _load(path: Path) -> Any:
     return image
 
 
+@contextmanager
+def _refused(path: Path, what: str, mend: str) -> Iterator[None]:
+    """Whatever a damaged file makes its reader raise, as one :class:`InvalidInputError` of one line."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        yield
+    except (ImageFileError, HeaderDataError, EOFError, MemoryError, OSError, zlib.error, ValueError) as error:
+        why = (str(error) or "its header asks for more memory than there is").splitlines()[0]
+        raise InvalidInputError(f"{path} {what} ({why}); {mend}") from error
+
+
+def _require_whole(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum stands: readers stop before it."""
+    with gzip.open(path) as file:
+        while file.read(_PART):
+            pass
+
+
+def _require_measured(header: Any, path: Path) -> None:
+    """Voxels must have a size in the header, which readers replace by 1 mm where it is 0."""
+    sizes = [float(size) for size in header["pixdim"][1:4]]
+    if int(header["sform_code"]) <= 0 and not all(abs(size) > 0.0 for size in sizes):
+        raise InvalidInputError(f"{path} gives no voxel size (pixdim {sizes}, no sform); export it with its spacing")
+
+
 def _require_nifti(path: Path) -> None:
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; one label file must be NIfTI ({' or '.join(SUFFIXES)})")
     if not path.is_file():
         raise MissingFileError(f"no file {path}")
     if not path.name.endswith(SUFFIXES):
-        raise InvalidInputError(f"{path} must end in {' or '.join(SUFFIXES)}")
+        raise InvalidInputError(f"{path} must end in {' or '.join(SUFFIXES)}, or be the folder of a DICOM series")
 
 
 def _require_affine(affine: np.ndarray, path: Path) -> None:
@@ -133,18 +174,14 @@ def require_spacing(affine: np.ndarray, path: Path) -> None:
 
 
 def _voxels(image: Any, path: Path) -> np.ndarray:
-    try:
+    with _refused(path, "ends too early or is damaged", "copy it again"):
         return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-    except (EOFError, OSError, zlib.error, ValueError) as error:
-        raise InvalidInputError(f"{path} ends too early or is damaged ({error}); copy it again") from error
 
 
-def _finite(array: np.ndarray, path: Path) -> np.ndarray:
+def _finite(array: np.ndarray, path: Path, instead: str = "air as -1000 HU") -> np.ndarray:
     if not np.isfinite(array.sum(dtype=np.float64)):
         count = int((~np.isfinite(array)).sum())
-        raise InvalidInputError(
-            f"{path} holds NaN or infinity in {count} of {array.size} voxels; write air as -1000 HU"
-        )
+        raise InvalidInputError(f"{path} holds NaN or infinity in {count} of {array.size} voxels; write {instead}")
     return array
 
 

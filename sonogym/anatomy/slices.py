@@ -63,16 +63,27 @@ def slice_sizes(anatomy: Anatomy, level: str) -> dict[str, float]:
     body = ndimage.binary_fill_holes(plane > 0)
     square = spacing[0] * spacing[1] / 100.0
     across, along = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
-    inner = np.isin(plane, (Tissue.VISCERAL_FAT,))
-    inner[:, : round(centre[1])] = False
     sizes = {
         "trunk_width": float((across[-1] - across[0] + 1) * spacing[0]),
         "trunk_depth": float((along[-1] - along[0] + 1) * spacing[1]),
         "muscle_cm2": float((plane == Tissue.MUSCLE).sum() * square),
         "subcutaneous_cm2": float((plane == Tissue.SUBCUTANEOUS_FAT).sum() * square),
-        "visceral_cm2": float(inner.sum() * square),
+        "visceral_cm2": float(_visceral(plane, round(centre[1])).sum() * square),
     }
     return sizes | {"fat_over_back": _fat_over_back(plane, centre, spacing)}
+
+
+def _visceral(plane: np.ndarray, middle: int) -> np.ndarray:
+    """Fat within the wall: in front of a body's ``middle``, and what of it reaches behind round the kidneys.
+
+    As areas of visceral fat are drawn on CT, retroperitoneal fat included; sheets of fat in muscles are not.
+    """
+    fat = plane == Tissue.VISCERAL_FAT
+    parts, _ = ndimage.label(ndimage.binary_opening(fat))
+    ahead = np.unique(parts[:, middle:])
+    inside = np.isin(parts, ahead[ahead > 0])
+    inside[:, middle:] |= fat[:, middle:]
+    return inside
 
 
 def _fat_over_back(plane: np.ndarray, centre: np.ndarray, spacing: np.ndarray) -> float:

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
 
 _0 = np.float32(0.0)
 _FAST = {"contract", "nsz", "arcp"}
+_BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = numba.njit(fastmath=_FAST, error_model="numpy", **_BARE)
 
 
-@numba.njit(inline="always")
+@_inner
 @no_type_check
 def _cell(value, count):
     """Whole index that leaves room for its upper neighbour, how far that is, and the remainder in [0, 1] or NaN."""
@@ -25,7 +27,7 @@ def _cell(value, count):
     return base, np.int64(count > 1), held - np.float32(base) if value == value else value
 
 
-@numba.njit(inline="always")
+@_inner
 @no_type_check
 def value(flat, channel, start, shape, m, x, y, z):
     """One ``channel`` of the volume that begins at ``start``, at a patient point."""
@@ -64,7 +66,7 @@ def read(flat, offset, shape, matrix, index, points, out):
             out[env, i] = value(flat, 0, start, size, m, points[env, i, 0], points[env, i, 1], points[env, i, 2])
 
 
-@numba.njit(inline="always")
+@_inner
 @no_type_check
 def column(flat, start, shape, m, node, aside, x, y, z, a, b, c):
     """Tissue above bone from a patient point along (a, b, c): no node past the answer is read."""
@@ -101,20 +103,9 @@ def shallowest(flat, offset, shape, matrix, index, origin, direction, node, asid
 def read_channels(flat, offset, shape, matrix, index, points, out):
     """``out`` (envs, points, channels): as :func:`read`, every channel of ``flat``."""
     for env in range(points.shape[0]):
-        start, size, m = offset[index[env]], shape[index[env]], matrix[index[env]]
-        wide, long = size[1], size[2]
+        volume = index[env]
+        start, size, m = offset[volume], shape[volume], matrix[volume]
         for i in range(points.shape[1]):
             x, y, z = points[env, i, 0], points[env, i, 1], points[env, i, 2]
-            a, p, u = _cell(m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3], size[0])
-            b, q, v = _cell(m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3], wide)
-            c, r, w = _cell(m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3], long)
-            near = start + (a * wide + b) * long + c
-            q, far = q * long, near + p * wide * long
             for channel in range(out.shape[2]):
-                n0, f0 = flat[near, channel], flat[far, channel]
-                n1, f1 = flat[near + r, channel], flat[far + r, channel]
-                n2, f2 = flat[near + q, channel], flat[far + q, channel]
-                n3, f3 = flat[near + q + r, channel], flat[far + q + r, channel]
-                a0, a1, a2, a3 = n0 + u * (f0 - n0), n1 + u * (f1 - n1), n2 + u * (f2 - n2), n3 + u * (f3 - n3)
-                low, high = a0 + v * (a2 - a0), a1 + v * (a3 - a1)
-                out[env, i, channel] = low + w * (high - low)
+                out[env, i, channel] = value(flat, channel, start, size, m, x, y, z)

@@ -137,8 +137,11 @@ def _table_for(path: Path, present: list[int], table: str) -> tuple[str, Mapping
 
 def read_table(path: Path) -> dict[int, str]:
     """Id -> structure from a CSV file with the columns ``id`` and ``structure`` (or ``name``)."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(f"{path} is no CSV text in UTF-8 ({error}); save it as that") from error
     columns = list(rows[0]) if rows else []
     column = next((name for name in ("structure", "name") if name in columns), None)
     if "id" not in columns or column is None:

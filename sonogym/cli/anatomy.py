@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sonogym.anatomy.anatomy import Anatomy
 
+SOLID_FILES = (".png", ".glb", ".ply")  # of a picture in 3-D; slices are drawn to the first
 LISTED = 12  # structures named in the table; all of them are in the JSON
 
 
@@ -78,12 +79,15 @@ def import_command(
     """
     from rich.console import Console
 
+    from sonogym.anatomy.cache import require_writable
     from sonogym.anatomy.importing import QA_FILE, import_ct
     from sonogym.anatomy.landmark_finding import parse_landmark
     from sonogym.anatomy.resampling import parse_heights
     from sonogym.anatomy.sources import Source, find_source
     from sonogym.cli.tables import write_json
 
+    if json_file is not None:
+        require_writable(json_file)
     points = dict(parse_landmark(text) for text in landmark or [])
     heights = None if heights_mm is None else parse_heights(heights_mm)
     source = find_source(ct) if ct is not None else Source(ct=None, labels=None)
@@ -145,11 +149,17 @@ def show_command(
       sonogym anatomy show procedural:test/7 --3d --plane kidney_right_long --out seven.png
       sonogym anatomy show procedural:test/7 --3d --out seven.glb
     """
-    from sonogym.anatomy.cache import write_atomically
+    from sonogym.anatomy.cache import require_writable, write_atomically
     from sonogym.anatomy.library import load_patient
 
     if plane and not solid:
         raise InvalidInputError("--plane draws image sectors in 3-D: add --3d")
+    kinds = SOLID_FILES if solid else SOLID_FILES[:1]
+    if out.suffix not in kinds:
+        raise InvalidInputError(
+            f"--out must end in {', '.join(kinds)}, got {str(out)!r}{'' if solid else ' (or add --3d)'}"
+        )
+    require_writable(out)
     anatomy = load_patient(patient)
     if solid:
         from sonogym.anatomy.show_surfaces import write_surfaces
@@ -175,9 +185,12 @@ def check_command(
       sonogym anatomy check patients/ann
       sonogym anatomy check patients/ann --json ann.json
     """
+    from sonogym.anatomy.cache import require_writable
     from sonogym.anatomy.checks import FAILED, check_patient
     from sonogym.cli.tables import print_table, write_json
 
+    if json_file is not None:
+        require_writable(json_file)
     checks = check_patient(folder)
     if json_file is not None:
         write_json(json_file, {"patient": str(folder), "checks": [vars(check) for check in checks]})

@@ -38,7 +38,8 @@ def _robotic_row(repeats: int) -> dict[str, Any]:
 
 def _env_row(task: str, envs: int, repeats: int, **options: Any) -> dict[str, Any]:
     import gymnasium
-    import numba
+
+    from sonogym.ultrasound.render_threads import render_threads
 
     env: Any = gymnasium.make_vec(
         task_id(task), num_envs=envs, vectorization_mode="vector_entry_point", patient_count=PATIENTS, **options
@@ -54,7 +55,7 @@ def _env_row(task: str, envs: int, repeats: int, **options: Any) -> dict[str, An
         "name": task,
         "size": f"{height}x{width}",
         "batch": envs,
-        "threads": numba.get_num_threads(),
+        "threads": render_threads(),
         "ms": 1e3 * step,
         "per_second": envs / step,
         "spread": spread,

@@ -62,22 +62,22 @@ def _rows(
     patient: AcousticAnatomy, name: str, config: RenderConfig, batches: tuple[int, ...], repeats: int
 ) -> list[dict[str, Any]]:
     """One kind of frame of one size: every batch on one thread and on two; a single frame is never split."""
-    import numba
+    from sonogym.ultrasound.render_threads import render_threads, set_render_threads
 
     baseline = {}
     for batch in {min(batch, BASELINE_BATCH) for batch in batches}:
         seconds, _ = _measure(patient, replace(config, backend="reference"), batch, 1)
         baseline[batch] = seconds / batch
     rows = []
-    before = numba.get_num_threads()
+    before = render_threads()
     try:
-        for threads in (count for count in THREADS if count <= numba.config.NUMBA_NUM_THREADS):  # type: ignore[attr-defined]
-            numba.set_num_threads(threads)
+        for threads in (count for count in THREADS if count <= before):
+            set_render_threads(threads)
             for batch in (batch for batch in batches if threads == 1 or batch > 1):
                 seconds, spread = _measure(patient, replace(config, backend="numba"), batch, repeats)
                 rows.append(_row(name, config, batch, threads, seconds, spread, baseline[min(batch, BASELINE_BATCH)]))
     finally:
-        numba.set_num_threads(before)
+        set_render_threads(before)
     return rows
 
 

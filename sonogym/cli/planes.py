@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sonogym.errors import InvalidInputError
+
 
 def planes_command(
     patient: Annotated[str, typer.Argument(metavar="PATIENT", help="An imported folder, or procedural:SPLIT/NUMBER.")],
@@ -20,12 +22,19 @@ def planes_command(
       sonogym anatomy planes procedural:test/7
       sonogym anatomy planes patients/ann --json ann.json
     """
+    from sonogym.anatomy.cache import require_writable
     from sonogym.anatomy.library import load_patient
     from sonogym.anatomy.plane_difficulty import difficulties
     from sonogym.anatomy.planes import plane_views
     from sonogym.cli.tables import write_json
 
+    if json_file is not None:
+        require_writable(json_file)
     anatomy = load_patient(patient)
+    if not anatomy.landmarks:
+        raise InvalidInputError(
+            f"patient {patient!r} has no landmarks, and planes are placed by them: import it with --landmark or labels"
+        )
     views = plane_views(anatomy)
     hard = difficulties(views)
     rows = [_row(view, hard[name]) for name, view in views.items()]

@@ -16,9 +16,9 @@ SOFTNESS = 0.5e-3  # m: rounding of the first touch
 GAP_FULL, GAP_NONE = 0.3e-3, 2.5e-3  # m of gel: all, and nothing, of the sound passes
 SUPPORT = 60e-3  # m under the skin: where compression has died out if no bone lies above (design)
 THINNEST = 3e-3  # m of tissue that are always left between face and bone
-_STEEPEST = 0.3  # least cosine between a line and the skin's normal that is followed
-_LEVER = 1e-3  # m: the cosine is read over at least this much of the line
-_READ = 9  # lines along which bone is looked for; those between are interpolated
+STEEPEST = 0.3  # least cosine between a line and the skin's normal that is followed
+LEVER = 1e-3  # m: the cosine is read over at least this much of the line
+READ = 9  # lines along which bone is looked for; those between are interpolated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ def face_contact(
     support D under the skin is bone, at most SUPPORT; A is at most half of it, or the map would fold.
     """
     depth = -skin.trilinear(origin, index)
-    lever = depth.clamp_min(_LEVER)
+    lever = depth.clamp_min(LEVER)
     behind = skin.trilinear(origin - lever[..., None] * direction, index)
-    cosine = ((behind + depth) / lever).clamp(_STEEPEST, 1.0)
+    cosine = ((behind + depth) / lever).clamp(STEEPEST, 1.0)
     indentation = (rounded(depth) / cosine).clamp_max(0.5 * SUPPORT)
     above_bone = _bone_column(bone, index, origin, direction)
     column = torch.minimum(above_bone, SUPPORT - indentation).clamp_min(THINNEST)
@@ -95,21 +95,21 @@ def _bone_column(
     direction: Float[Tensor, "envs lines 3"],
 ) -> Float[Tensor, "envs lines"]:
     """Tissue [m] between face and bone, read along some lines; cubic B-splines make it smooth across the others."""
-    read, pick, weight = _spline(origin.shape[1], origin.dtype, origin.device)
+    read, pick, weight = spline(origin.shape[1], origin.dtype, origin.device)
     column = column_above_bone(bone, index, origin[:, read], direction[:, read])
     first, second, third, fourth = (column[:, at] * share for at, share in zip(pick, weight, strict=True))
     return first + second + third + fourth
 
 
 @lru_cache(maxsize=64)
-def _spline(
+def spline(
     lines: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Int[Tensor, " read"], Int[Tensor, "4 lines"], Float[Tensor, "4 lines"]]:
-    """Lines that are read, and for each line the four of them and their weights (positive, of unit sum)."""
-    place = torch.arange(lines) * ((_READ - 1) / (lines - 1))
-    base = place.floor().clamp_max(_READ - 2)
+    """Lines along which bone is looked for, and for each line four of them and their weights (> 0, of unit sum)."""
+    place = torch.arange(lines) * ((READ - 1) / (lines - 1))
+    base = place.floor().clamp_max(READ - 2)
     t = place - base
     weight = torch.stack(((1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3)) / 6.0
-    pick = (base.long() + torch.arange(-1, 3)[:, None]).clamp(0, _READ - 1)
-    read = torch.linspace(0, lines - 1, _READ).round().long()
+    pick = (base.long() + torch.arange(-1, 3)[:, None]).clamp(0, READ - 1)
+    read = torch.linspace(0, lines - 1, READ).round().long()
     return read.to(device), pick.to(device), weight.to(dtype).to(device)

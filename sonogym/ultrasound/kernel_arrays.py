@@ -11,12 +11,21 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-# Called by compiled code alone, with arrays that outlive the call: neither wrappers for Python, which took half of the
-# time to compile, nor counts of references, which took a tenth of a frame. Never hand an array from one of them to code
-# that counts: it would free what it does not own.
-_BARE: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", **_BARE)
-inlined = numba.njit(inline="always")
+# Arrays outlive the call, so compiled code keeps no counts of references, which took a tenth of a frame. Never hand an
+# array from it to code that counts: it would free what it does not own.
+_LAWS: dict[str, Any] = {"fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy", "_nrt": False}
+_BARE = _LAWS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Called from Python, and kept on disk.
+entry = numba.njit(**(_LAWS | {"cache": True, "nogil": True, "no_cfunc_wrapper": True}))
+# Called by compiled code alone.
+compiled = numba.njit(**_BARE)
+# The same, but rounded after every operation, as torch does.
+exact = numba.njit(**(_BARE | {"fastmath": False}))
+# Functions of a few numbers, which LLVM writes into the loops that call them.
+inlined = numba.njit(forceinline=True, **_BARE)
+# Written into its one caller before that is compiled: a function is optimised with all that it calls, and once more in
+# each of its callers, so that every storey of calls took as long to compile again.
+spliced = numba.njit(inline="always")
 CACHE_LINE = 16  # float32; work begins at one, since vectors that cross from one to the next cost twice as much
 BLOCK = 2048  # samples (about) that the stages of the march work on in turn: what they hand on stays near the core
 _1 = np.int32(1)

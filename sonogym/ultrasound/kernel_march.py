@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sonogym.anatomy.tissues import Tissue
-from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin
+from sonogym.ultrasound.kernel_arrays import address, compiled, inlined, margin, spliced
 from sonogym.ultrasound.kernel_contact import close_vein, crowded, open_vein, stretched, undeform, undeform_beside
 from sonogym.ultrasound.kernel_focus import blur, mirror
 from sonogym.ultrasound.kernel_interfaces import (
@@ -113,16 +113,19 @@ def _listen(passed, reach, heard):
 def _read(lines, heard, voxels, index, closing, levels, before, word):
     """Voxels of the lines ``heard``; lists in ``lines`` those whose label is not the one before, returns how many.
 
-    ``closing``: ``levels`` or other levels of the veins are closed.
+    ``closing``: ``levels`` or other levels of the veins are closed. Three loops, so that nothing waits for memory but
+    the first, which asks for many voxels at once, and the second computes many at once.
     """
     count = 0
     for n in range(heard.shape[0]):
         line = np.uintp(heard[n])
-        voxel = voxels[np.uintp(index[line])]
-        voxel = close_vein(voxel, before[line], levels) if closing else open_vein(voxel)
-        word[line] = voxel
+        word[line] = voxels[np.uintp(index[line])]
+    for every in range(word.shape[0]):
+        word[every] = close_vein(word[every], before[every], levels) if closing else open_vein(word[every])
+    for n in range(heard.shape[0]):
+        line = np.uintp(heard[n])
         lines[count] = heard[n]
-        count += ((voxel ^ before[line]) & _255) != 0
+        count += ((word[line] ^ before[line]) & _255) != 0
     return count
 
 
@@ -165,7 +168,7 @@ def _walk(
     return changes
 
 
-@inlined
+@spliced
 def _cross(n, first, weight, tissue, place, word, found, met, comet, state):
     """One interface: its echo at the transmission that it is met with, and what it lets through, 1 - R^2."""
     i, line, row = np.uintp(n), np.uintp(found[LINE, n]), np.uintp(found[ROW, n]) + _NEXT
@@ -248,7 +251,7 @@ def _keep(first, count, work, labels, transmission):
             transmission[first + row, line] = work.shade[row, start + line]
 
 
-@inlined
+@spliced
 def march(grid, rays, scatterers, tissue, plane, tables, work, scatter, labels, transmission):
     """Add one elevation plane to ``scatter`` and ``work.echoes``; fill ``labels`` and ``transmission`` if not empty.
 

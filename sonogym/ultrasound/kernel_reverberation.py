@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from sonogym.ultrasound.kernel_arrays import Array, compiled, inlined
+from sonogym.ultrasound.kernel_arrays import Array, compiled, inlined, spliced
 from sonogym.ultrasound.kernel_interfaces import put_pulse
 from sonogym.ultrasound.kernel_march import GAS_PLACE, GAS_ROW, GAS_STRENGTH
 from sonogym.ultrasound.kernel_speckle import add_scatter
@@ -19,7 +19,7 @@ _0, _HALF, _1, _2 = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float3
 _QUARTER, _SILENT = np.float32(0.25), np.float32(SILENT)
 
 
-@inlined
+@spliced
 def _keep_strongest(heights, rows, line, height, row):
     """Insert a peak into the line's list, strongest first; of equals the nearer stays."""
     at = PEAKS - 1

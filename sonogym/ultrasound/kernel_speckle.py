@@ -69,7 +69,8 @@ def echo_word(a, b, c, scatterers):
 
 @inlined
 def _lattice_point(word, occupied):
-    return mix(word) if occupied == _NONE else _point(mix(word), occupied)
+    drawn = mix(word)
+    return drawn if occupied == _NONE else _point(drawn, occupied)
 
 
 @compiled

@@ -9,10 +9,8 @@ Equal to :mod:`sonogym.ultrasound.reference` within one grey level on 99.9 % of 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from sonogym.ultrasound.beam import BeamTables
@@ -28,47 +26,21 @@ from sonogym.ultrasound.kernel_arrays import (
     Tables,
     Workspace,
     compiled,
+    entry,
+    spliced,
 )
 from sonogym.ultrasound.kernel_focus import PAIRS, focus
 from sonogym.ultrasound.kernel_interfaces import CORNER, LIST, MET
 from sonogym.ultrasound.kernel_march import STATES, march
 from sonogym.ultrasound.kernel_reverberation import add_lens, peak_arrays, reverberate, ring_down
 from sonogym.ultrasound.kernel_speckle import set_noise
-from sonogym.ultrasound.lines import Lines
+from sonogym.ultrasound.render_threads import at_once, render_threads
 from sonogym.ultrasound.speckle import HAZE_SALT
+from sonogym.ultrasound.tracer import Tracing
 
+_SHARE = 1 << 14  # samples (about .4 ms) that are worth a thread of their own
 _HAZE = np.uint32(HAZE_SALT)
 _0, _1 = np.float32(0.0), np.float32(1.0)
-
-
-class Batch(NamedTuple):
-    """:class:`Lines` as arrays, the environment first in all but ``knot``."""
-
-    start: Array
-    shape: Array
-    stride: Array
-    leap: Array
-    origin: Array
-    direction: Array
-    elevation: Array
-    indentation: Array
-    column: Array
-    slopes: Array
-    closed: Array
-    coupling: Array
-    scale: Array
-    crowding: Array
-    turn: Array
-    primes: Array
-    cells: Array
-    seed: Array
-    noise_seed: Array
-    level: Array
-    dynamic_range: Array
-    tissue: Array
-    haze: Array
-    occupied: Array
-    knot: Array
 
 
 class Outputs(NamedTuple):
@@ -96,7 +68,7 @@ def _rays(env, batch, refracts, work):
     )  # fmt: skip
 
 
-@compiled
+@spliced
 def _render(env, voxels, batch, tables, outputs, work):
     """One environment: noise, every elevation plane, late echoes, then detection."""
     samples, lines, planes = outputs.beam.shape[1], outputs.beam.shape[2], tables.elevation.shape[0]
@@ -106,7 +78,7 @@ def _render(env, voxels, batch, tables, outputs, work):
     work.echoes[1][:] = _0
     set_noise(tables.noise, _1, batch.noise_seed[env], lines, scatter, _0)
     if batch.haze[env] > _0:
-        set_noise(tables.haze, batch.haze[env], batch.seed[env] ^ _HAZE, lines, scatter, _1)
+        set_noise(tables.haze, batch.haze[env], np.uint32(batch.seed[env] ^ _HAZE), lines, scatter, _1)
     grid = Grid(voxels[batch.start[env] :], batch.shape[env], batch.stride[env], batch.leap[env])
     scatterers = Scatterers(batch.primes[env], batch.cells[env], batch.seed[env], batch.occupied[env])
     tissue = batch.tissue[env % batch.tissue.shape[0]]  # the table of each environment, or one for all
@@ -137,7 +109,7 @@ def _entry_point(sources: str):
     calls: closing over the digest ``sources`` keeps it from running old code after an edit of any of them.
     """
 
-    @numba.njit(cache=True, nogil=True)
+    @entry
     def run(first, last, voxels, batch, tables, outputs, work):
         sources  # noqa: B018
         for env in range(first, last):
@@ -150,7 +122,7 @@ _run = _entry_point(source_digest())
 
 
 class FusedRenderer:
-    """Holds the tables and the workspaces of one renderer; call it with the lines of a batch."""
+    """Holds the tables and the workspaces of one renderer; call it with the lines of a batch, which it traces."""
 
     def __init__(self, tables: BeamTables, voxels: np.ndarray, samples: int, lines: int) -> None:
         """``voxels`` (n, 4) uint8, the stacked channels of :class:`AcousticAnatomy`, read as one word a voxel."""
@@ -160,13 +132,14 @@ class FusedRenderer:
         self._work: list[Workspace] = []
 
     def __call__(
-        self, lines: Lines, keep: bool, keep_iq: bool
+        self, tracing: Tracing, keep: bool, keep_iq: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """``beam`` uint8, ``iq`` float32 (..., 2), ``labels`` uint8, ``transmission`` float32; (envs, samples, lines).
 
         Without ``keep`` labels and transmission are empty, without ``keep_iq`` iq is.
         """
-        envs, (samples, count) = len(lines.start), self._shape
+        batch = tracing.batch
+        envs, (samples, count) = len(batch.start), self._shape
         maps = (envs, samples if keep else 0, count)
         outputs = Outputs(
             beam=np.empty((envs, samples, count), np.uint8),
@@ -174,30 +147,19 @@ class FusedRenderer:
             labels=np.empty(maps, np.uint8),
             transmission=np.empty(maps, np.float32),
         )
-        batch = _batch(lines)
-        threads = min(envs, numba.get_num_threads())
+        threads = max(1, min(envs, render_threads(), envs * samples * count // _SHARE))
         while len(self._work) < threads:
             self._work.append(_workspace(self._tables, samples, count))
         ends = [envs * part // threads for part in range(threads + 1)]
 
         def work_on(part: int) -> None:
-            _run(ends[part], ends[part + 1], self._voxels, batch, self._tables, outputs, self._work[part])
+            first, last = ends[part], ends[part + 1]
+            tracing.fill(first, last)
+            _run(first, last, self._voxels, batch, self._tables, outputs, self._work[part])
 
         with compilation_noted():
-            if threads == 1:
-                work_on(0)
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(work_on, range(threads)))
+            at_once(work_on, threads)
         return outputs.beam, outputs.iq, outputs.labels, outputs.transmission
-
-
-def _batch(lines: Lines) -> Batch:
-    words = ("primes", "seed", "noise_seed", "occupied")
-    arrays = {name: getattr(lines, name).contiguous().numpy() for name in Batch._fields}
-    arrays |= {name: arrays[name].astype(np.uint32) for name in words}
-    arrays |= {name: arrays[name].astype(np.int32) for name in ("shape", "stride", "leap")}
-    return Batch(**arrays)
 
 
 def _tables(tables: BeamTables) -> Tables:

@@ -22,7 +22,7 @@ from sonogym.ultrasound.speckle import MASK, PRIMES, WORDS
 from sonogym.ultrasound.transducer import Transducer
 from sonogym.ultrasound.veins import closed_levels
 
-_TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
+TGC_UNIT = 1e-4  # dB/cm/MHz in dB/(m Hz)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _slopes(press: Press, linear: Float[Tensor, "envs 3 3"], transducer: Transdu
 
 def _level(params: RenderParams, transducer: Transducer, tables: BeamTables) -> Float[Tensor, "envs samples"]:
     """Gain and time gain compensation over the level shown as white [dB]."""
-    tgc = 2.0 * _TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
+    tgc = 2.0 * TGC_UNIT * transducer.center_frequency * params.tgc[:, None] * tables.ranges
     reference = 20.0 * torch.log10(torch.tensor(tables.reference))
     return params.gain[:, None] + tgc.clamp(max=TGC_CAP) - reference.to(tgc)
 

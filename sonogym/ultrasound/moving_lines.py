@@ -39,22 +39,28 @@ def carried(
     rays: Rays, field: VolumeStack, index: Int[Tensor, " envs"], amplitude: Float[Tensor, " envs"], depth: float
 ) -> Rays:
     """Straight ``rays`` of length ``depth`` [m] as the material of the scan that they meet at ``amplitude`` (envs,)."""
-    node = torch.linspace(0.0, depth, KNOTS + 2, device=amplitude.device)
-    count = rays.origin.shape[1]
-    read = torch.linspace(0.0, count - 1.0, min(READ, count), device=amplitude.device).round().long()
+    node, read = nodes(depth).to(amplitude.device), lines_read(rays.origin.shape[1]).to(amplitude.device)
     points = rays.origin[:, None, read] + node[:, None, None] * rays.direction[:, None, read]
     moved = -amplitude.to(points)[:, None, None, None] * displacement(field, points, index)
-    moved = _between(moved, read, count)
+    lower, upper, share = (part.to(read.device) for part in neighbours(rays.origin.shape[1]))
+    moved = torch.lerp(moved[:, :, lower], moved[:, :, upper], share[:, None].to(moved))
     slope = (moved[:, 1:] - moved[:, :-1]) / (depth / (KNOTS + 1))
     return Rays(rays.origin + moved[:, 0], rays.direction + slope[:, 0], slope[:, 1:] - slope[:, :-1], node[1:-1])
 
 
-def _between(
-    values: Float[Tensor, "envs nodes read 3"], read: Int[Tensor, " read"], count: int
-) -> Float[Tensor, "envs nodes lines 3"]:
-    """Values at the lines ``read``, interpolated linearly to all ``count`` lines."""
-    line = torch.arange(count, device=read.device)
-    cell = (torch.searchsorted(read, line, right=True) - 1).clamp(0, max(len(read) - 2, 0))
-    upper = (cell + 1).clamp_max(len(read) - 1)
-    share = (line - read[cell]) / (read[upper] - read[cell]).clamp_min(1)
-    return torch.lerp(values[:, :, cell], values[:, :, upper], share[:, None].to(values))
+def nodes(depth: float) -> Float[Tensor, " nodes"]:
+    """Depths [m] between which lines of length ``depth`` are straight: the face, the knots and the end."""
+    return torch.linspace(0.0, depth, KNOTS + 2)
+
+
+def lines_read(count: int) -> Int[Tensor, " read"]:
+    """The lines, of ``count``, at which the field is read."""
+    return torch.linspace(0.0, count - 1.0, min(READ, count)).round().long()
+
+
+def neighbours(count: int) -> tuple[Int[Tensor, " lines"], Int[Tensor, " lines"], Float[Tensor, " lines"]]:
+    """Between which of the lines read each of ``count`` lies, and its share of the way from the first to the second."""
+    read, line = lines_read(count), torch.arange(count)
+    lower = (torch.searchsorted(read, line, right=True) - 1).clamp(0, max(len(read) - 2, 0))
+    upper = (lower + 1).clamp_max(len(read) - 1)
+    return lower, upper, (line - read[lower]) / (read[upper] - read[lower]).clamp_min(1)

@@ -12,6 +12,7 @@ REFERENCE_FORCE = 1.0  # N: F0 of the reference face (design)
 REFERENCE_AREA = 840e-6  # m^2: 60 x 14 mm
 SHALLOWEST, DEEPEST = 23e-3, 90e-3  # m: bone depths beyond which the tissue column grows no stiffer or softer (design)
 COLUMN_SHARE = 7.5  # bone depth over d0 (design)
+LEAST_TOUCH = 1e-4  # share of the face that counts as touching in the air
 
 
 def spring_depth(bone_depth: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -32,7 +33,7 @@ def face_pressure(
     ``stiffness`` multiplies that of the tissue, as there.
     """
     touching = 1.0 - torch.exp(-press.indentation / SOFTNESS)
-    area = face_area * touching.mean(-1).clamp_min(1e-4)
+    area = face_area * touching.mean(-1).clamp_min(LEAST_TOUCH)
     depth = spring_depth(press.bone + press.indentation)
     pressure = spring_force(area) / area * torch.expm1(press.indentation / depth).mean(-1)
     return pressure if stiffness is None else stiffness.to(pressure) * pressure

@@ -34,7 +34,7 @@ def render_reference(
     field = add_long_paths(propagate(voxels, lines, tables, rule), lines, tables)
     iq = None if issubclass(rule, ExpectedPlane) else focus(field, tables)
     power = expected_power(field, tables) if iq is None else iq.real.square() + iq.imag.square()
-    return Detected(power=power, decibels=decibels(power, lines), iq=iq, field=field)
+    return Detected(power=power, decibels=decibels(power, lines.level), iq=iq, field=field)
 
 
 def focus(field: Field, tables: BeamTables) -> Complex[Tensor, "envs samples lines"]:
@@ -95,9 +95,11 @@ def _along_depth(
     return total
 
 
-def decibels(power: Float[Tensor, "envs samples lines"], lines: Lines) -> Float[Tensor, "envs samples lines"]:
+def decibels(
+    power: Float[Tensor, "envs samples lines"], level: Float[Tensor, "envs samples"]
+) -> Float[Tensor, "envs samples lines"]:
     """D = 10 log10 |b|^2 + gain + TGC - reference, relative to white."""
-    return 10.0 * torch.log10(power + _TINY) + lines.level[:, :, None]
+    return 10.0 * torch.log10(power + _TINY) + level[:, :, None]
 
 
 def display(

@@ -30,6 +30,7 @@ from sonogym.ultrasound.reference import decibels, display, render_reference
 from sonogym.ultrasound.requests import FASTEST, check_device, check_reach, check_request
 from sonogym.ultrasound.scan_conversion import ScanConverter
 from sonogym.ultrasound.smooth import RULES
+from sonogym.ultrasound.tracer import Tracer
 from sonogym.ultrasound.transducer import Transducer, load_probe
 
 _MAPS = ("labels", "transmission", "true_depth", "bone_depth")  # outputs that need the labels of every sample
@@ -96,7 +97,9 @@ class Renderer:
         order = torch.arange(-self._overlap, config.lines + self._overlap).remainder(config.lines)
         origin, direction = probe.scanlines(config.lines)
         self._scanlines = (origin[order].to(self.device), direction[order].to(self.device))
-        self._fused = [self._fused_path(tables) for tables in self._tables]
+        self._line_position = (origin[:, 0] if probe.kind == "linear" else probe.angles(config.lines)).to(self.device)
+        self._body = (self.skin, self.bone) if config.contact and not probe.inserted else None
+        self._fused = [self._fused_path(*beam) for beam in zip(self.variants, self._tables, strict=True)]
         self.converter = self._scan_converter()
 
     @functools.cached_property
@@ -131,13 +134,13 @@ class Renderer:
 
     def _render_variant(self, variant: int, pose: Pose, index: Int[Tensor, " envs"], params: RenderParams) -> Frame:
         """Frames of environments that share one beam."""
-        in_contact = self.config.contact and not self.transducer.inserted
-        lines = trace_lines(
-            pose, index, params, self.variants[variant], self._scanlines,
-            self._tables[variant], self.voxels, (self.skin, self.bone) if in_contact else None,
-            None if params.breathing is None else self.breathing,
-        )  # fmt: skip
-        return self._frame(self._run(variant, lines))
+        path, tables = self._fused[variant], self._tables[variant]
+        breathing = None if params.breathing is None else self.breathing
+        if path is not None:
+            return self._frame(self._run_fused(path, pose, index, params, breathing))
+        beam, body = self.variants[variant], self._body
+        lines = trace_lines(pose, index, params, beam, self._scanlines, tables, self.voxels, body, breathing)
+        return self._frame(self._run_reference(lines, tables))
 
     def _check_sampling(self, pose: Pose, params: RenderParams) -> None:
         inputs = (pose.quaternion, pose.translation, *vars(params).values())
@@ -148,12 +151,8 @@ class Renderer:
         if not self.config.speckle and params.clutter is not None:
             raise InvalidInputError("clutter needs speckle: a mean power has no haze; leave clutter None")
 
-    def _run(self, variant: int, lines: Lines) -> dict[str, Tensor | None]:
-        """Fields of a frame; those that are not asked for may be missing."""
-        fused = self._fused[variant]
-        return self._run_reference(lines, self._tables[variant]) if fused is None else self._run_fused(fused, lines)
-
     def _run_reference(self, lines: Lines, tables: BeamTables) -> dict[str, Tensor | None]:
+        """Fields of a frame; those that are not asked for may be missing."""
         seen = render_reference(self.voxels.flat, lines, tables, self._rule)
         return {
             "beam": display(seen.decibels, lines.dynamic_range),
@@ -164,10 +163,19 @@ class Renderer:
             "transmission": seen.field.transmission,
         }
 
-    def _run_fused(self, fused: FusedRenderer, lines: Lines) -> dict[str, Tensor | None]:
+    def _run_fused(
+        self,
+        path: tuple[Tracer, FusedRenderer],
+        pose: Pose,
+        index: Int[Tensor, " envs"],
+        params: RenderParams,
+        breathing: VolumeStack | None,
+    ) -> dict[str, Tensor | None]:
+        tracer, fused = path
+        tracing = tracer.begin(pose, index, params, breathing)
         wanted = set(self.config.outputs)
         keep, keep_iq = not wanted.isdisjoint(_MAPS), bool(wanted & {"iq", "envelope", "decibels"})
-        beam, parts, labels, transmission = map(torch.from_numpy, fused(lines, keep, keep_iq))
+        beam, parts, labels, transmission = map(torch.from_numpy, fused(tracing, keep, keep_iq))
         seen: dict[str, Tensor | None] = {"beam": beam}
         if keep:
             seen |= {"labels": labels, "transmission": transmission}
@@ -176,12 +184,11 @@ class Renderer:
         if "envelope" in wanted:
             seen["envelope"] = torch.view_as_complex(parts).abs()
         if "decibels" in wanted:
-            seen["decibels"] = decibels(parts.square().sum(-1), lines)
+            seen["decibels"] = decibels(parts.square().sum(-1), torch.from_numpy(tracing.batch.level))
         return seen
 
     def _frame(self, seen: dict[str, Tensor | None]) -> Frame:
         wanted, converter = {"beam", *self.config.outputs}, self.converter
-        linear = self.transducer.kind == "linear"
         labels = seen.get("labels")
         if labels is not None and wanted & {"true_depth", "bone_depth"}:
             depth = true_depth(labels, self._tables[0].tissue[:, 2], self._tables[0].step)
@@ -193,9 +200,7 @@ class Renderer:
         return Frame(
             beam=beam,
             depth=self._tables[0].ranges,
-            line_position=self._scanlines[0][:, 0]
-            if linear
-            else self.transducer.angles(self.config.lines).to(self.device),
+            line_position=self._line_position,
             image=None if converter is None else converter(beam),
             extent=None if converter is None else converter.extent,
             **kept,
@@ -205,10 +210,11 @@ class Renderer:
         """The lines (last axis) of a closed circle without those marched twice."""
         return values[..., self._overlap : -self._overlap].contiguous() if self._overlap else values
 
-    def _fused_path(self, tables: BeamTables) -> FusedRenderer | None:
+    def _fused_path(self, beam: Transducer, tables: BeamTables) -> tuple[Tracer, FusedRenderer] | None:
         if self.backend == "reference":
             return None
-        return FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, len(self._scanlines[0]))
+        tracer = Tracer(beam, self._scanlines, tables, self.voxels, self._body)
+        return tracer, FusedRenderer(tables, self.voxels.flat.numpy(), self.config.samples, len(self._scanlines[0]))
 
     def _scan_converter(self) -> ScanConverter | None:
         if "image" not in self.config.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -49,7 +50,7 @@ def check_request(
     if on_host and envs:
         _check_values(pose, index, counts[0])
         for name in ("gain", "tgc"):
-            if not bool(getattr(params, name).isfinite().all()):
+            if not np.isfinite(getattr(params, name).detach().numpy()).all():
                 raise InvalidInputError(f"{name} holds NaN or infinity: {getattr(params, name).tolist()}")
         _check_variant(params, counts[1])
 
@@ -59,12 +60,13 @@ def check_reach(voxels: BrickStack, index: Int[Tensor, " envs"], pose: Pose, rea
 
     A probe nearer than that may look past them and see nothing: an environment at the end of a scan does.
     """
-    matrix, top = voxels.voxel_from_patient[index].float(), (voxels.shape[index] - 1).float()
-    voxel = (matrix[:, :3, :3] @ pose.translation.float()[..., None])[..., 0] + matrix[:, :3, 3]
-    past = torch.maximum(-voxel, voxel - top).clamp_min(0.0)
-    away = past.norm(dim=-1) / matrix[:, 0, :3].norm(dim=-1)  # the grid is isotropic
-    if bool((away > reach).any()):
-        missed = torch.nonzero(away > reach).flatten().tolist()
+    patient, place = index.numpy(), pose.translation.detach().numpy()
+    matrix, top = voxels.voxel_from_patient.numpy()[patient], voxels.shape.numpy()[patient] - 1
+    voxel = (matrix[:, :3, :3] @ place[..., None])[..., 0] + matrix[:, :3, 3]
+    past = np.maximum(np.maximum(-voxel, voxel - top), 0.0)
+    away = np.sqrt((past**2).sum(-1) / (matrix[:, 0, :3] ** 2).sum(-1))  # the grid is isotropic
+    if (away > reach).any():
+        missed = np.flatnonzero(away > reach).tolist()
         raise InvalidInputError(
             f"patient_from_probe {_few(missed)} lies outside the patient: {float(away.max()):.3g} m from its volume, "
             "where no scan line reaches it (poses are in metres, in the patient's RAS frame)"
@@ -72,24 +74,26 @@ def check_reach(voxels: BrickStack, index: Int[Tensor, " envs"], pose: Pose, rea
 
 
 def _check_values(pose: Pose, index: Tensor, patients: int) -> None:
-    if not 0 <= int(index.min()) <= int(index.max()) < patients:
+    numbers = index.numpy()
+    if not 0 <= numbers.min() <= numbers.max() < patients:
         raise InvalidInputError(f"anatomy_index must be in 0 .. {patients - 1}, got {index.tolist()}")
-    finite = pose.translation.isfinite().all(-1) & pose.quaternion.isfinite().all(-1)
-    if not bool(finite.all()):
-        missed = torch.nonzero(~finite).flatten().tolist()
+    place, quaternion = pose.translation.detach().numpy(), pose.quaternion.detach().numpy()
+    finite = np.isfinite(place).all(-1) & np.isfinite(quaternion).all(-1)
+    if not finite.all():
+        missed = np.flatnonzero(~finite).tolist()
         raise InvalidInputError(f"patient_from_probe {_few(missed)} is not finite: it holds NaN or infinity")
-    length = pose.quaternion.norm(dim=-1)
-    off = (length - 1.0).abs() > _UNIT
-    if bool(off.any()):
+    length = np.sqrt((quaternion**2).sum(-1))
+    off = abs(length - 1.0) > _UNIT
+    if off.any():
         raise InvalidInputError(
-            f"patient_from_probe {_few(torch.nonzero(off).flatten().tolist())} needs unit quaternions (w, x, y, z), "
+            f"patient_from_probe {_few(np.flatnonzero(off).tolist())} needs unit quaternions (w, x, y, z), "
             f"got length {float(length[off][0]):g}; divide them by their length"
         )
 
 
 def _check_variant(params: RenderParams, count: int) -> None:
-    variant = params.variant
-    if variant is not None and not 0 <= int(variant.min()) <= int(variant.max()) < count:
+    variant = None if params.variant is None else params.variant.numpy()
+    if variant is not None and not 0 <= variant.min() <= variant.max() < count:
         raise InvalidInputError(
             f"variant must be in 0 .. {count - 1}, got {variant.tolist()}; RenderConfig's frequency_factors and "
             f"focus_factors make variants"
