@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sonogym.anatomy.surface import Skin
 from sonogym.errors import InvalidInputError, MissingFileError, require_between
@@ -255,9 +256,7 @@ def _require_torques(arm: Arm) -> None:
             )
 
 
-def _bed(
-    base_from_patient: Pose, bed_height: float
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _bed(base_from_patient: Pose, bed_height: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Centre and size of a bed that lies along the patient, under the origin but not under the arm's own base."""
     head = base_from_patient.apply(torch.tensor([0.0, 0.0, 1.0])) - base_from_patient.translation
     across, along, thick = BED_SIZE
