@@ -120,8 +120,8 @@ def _read(lines, heard, voxels, index, closing, levels, before, word):
     for n in range(heard.shape[0]):
         line = np.uintp(heard[n])
         word[line] = voxels[np.uintp(index[line])]
-    for line in range(word.shape[0]):
-        word[line] = close_vein(word[line], before[line], levels) if closing else open_vein(word[line])
+    for every in range(word.shape[0]):
+        word[every] = close_vein(word[every], before[every], levels) if closing else open_vein(word[every])
     for n in range(heard.shape[0]):
         line = np.uintp(heard[n])
         lines[count] = heard[n]
