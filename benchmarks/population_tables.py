@@ -211,7 +211,7 @@ def _cost(cost: dict[str, Any] | None) -> str:
             held += (
                 f" ({many['file_megabytes']:.0f} MB of it pages of the cached files, which the system may take back)"
             )
-        lines.append(f"| {where} | {many['seconds']:.0f} s from a warm cache; {held} |")
+        lines.append(f"| {where} | {many['seconds']:.0f} s from a warm cache, compiling included; {held} |")
     return "\n".join(lines)
 
 
