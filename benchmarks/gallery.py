@@ -1,4 +1,4 @@
-"""Frames for docs/gallery: `python benchmarks/gallery.py [--real LABELLED_DIR UNLABELLED_DIR]`."""
+"""Frames for docs/gallery: `python benchmarks/gallery.py [--real LABELLED_DIR UNLABELLED_DIR LABELS_ONLY_DIR]`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ PROCEDURAL = (
     ("liver", "P4-2v"),
 )  # fmt: skip
 LABELLED = (
-    ("transverse_L2", "C5-2v"), ("transverse_L2", "L11-5v"), ("kidney_right_long", "C5-2v"), ("liver", "C5-2v"),
+    ("transverse_L2", "C5-2v"), ("transverse_L2", "L11-5v"), ("kidney_right_short", "C5-2v"), ("liver", "C5-2v"),
     ("liver", "L11-5v"), ("aorta_transverse", "C5-2v"), ("lung_right", "L11-5v"), ("transverse_L3", "C5-2v"),
 )  # fmt: skip
 UNLABELLED = (("transverse_L4", "C5-2v"), ("transverse_L4", "L11-5v"))
+LABELS_ONLY = (("interlaminar_right_L3_L4", "C5-2v"), ("kidney_right_long", "C5-2v"))
 OVERVIEW = tuple(
     f"procedural-{plane}-C5-2v" for plane in ("transverse_L4", "liver_kidney", "gall_bladder", "aorta_transverse")
 )
@@ -29,13 +30,14 @@ OVERVIEW = tuple(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--real", nargs=2, help="folders of the labelled and the unlabelled imported scan")
+    parser.add_argument("--real", nargs=3, help="folders of imported scans: labelled, unlabelled, labels only")
     options = parser.parse_args()
     GALLERY.mkdir(parents=True, exist_ok=True)
     jobs = [("procedural", PATIENT, *view) for view in PROCEDURAL]
     if options.real:
         jobs += [("ct", options.real[0], *view) for view in LABELLED]
         jobs += [("ct_only", options.real[1], *view) for view in UNLABELLED]
+        jobs += [("labels", options.real[2], *view) for view in LABELS_ONLY]
     for source, patient, plane, probe in jobs:
         file = GALLERY / f"{source}-{plane}-{probe}.png"
         command = ["sonogym", "render", "--patient", patient, "--plane", plane, "--probe", probe, "--out", str(file)]

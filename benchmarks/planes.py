@@ -23,6 +23,7 @@ from sonogym.anatomy.library import load_patient, resolve_patients
 from sonogym.anatomy.patients import VERSION
 from sonogym.anatomy.plane_difficulty import difficulties
 from sonogym.anatomy.plane_specs import plane_names
+from sonogym.anatomy.planes import VERSION as PLANES_VERSION
 from sonogym.anatomy.planes import plane_views
 from sonogym.anatomy.stack import VolumeStack
 from sonogym.cli.benchmark import machine
@@ -63,7 +64,11 @@ def main() -> None:
 
 def _measure(cases: dict[str, str], seed: int, keep: Path | None) -> dict[str, dict[str, dict]]:
     """One row a case and plane; all patients play a plane together."""
-    done = json.loads(keep.read_text()) if keep and keep.exists() else {}
+    run = {"cases": cases, "seed": seed, "versions": [VERSION, PLANES_VERSION]}
+    kept = json.loads(keep.read_text()) if keep and keep.exists() else {"run": run, "played": {}}
+    if kept.get("run") != run:
+        raise SystemExit(f"{keep} holds another run: {kept.get('run')}; name another file or delete it")
+    done = kept["played"]
     names = [(case, name) for case, spec in cases.items() for name in resolve_patients(spec)]
     bodies, views = [], []
     for _, name in names:
@@ -77,7 +82,7 @@ def _measure(cases: dict[str, str], seed: int, keep: Path | None) -> dict[str, d
         if plane not in done:
             done[plane] = _played([bodies[at] for at in reachable], plane, seed) if reachable else []
             if keep:
-                keep.write_text(json.dumps(done))
+                keep.write_text(json.dumps(kept))
         played = done[plane]
         print(plane, len(reachable), "patients", sum(hit for _, hit in played), "/", len(played), flush=True)
         for case in cases:
@@ -116,14 +121,20 @@ def _mean(values: list[float]) -> float | None:
 
 def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) -> None:
     totals = {case: _total(rows) for case, rows in found.items()}
-    record = {"machine": machine(), "seed": seed, "cases": cases, "totals": totals, "planes": found}
+    record = {
+        "machine": machine(),
+        "seed": seed,
+        "cases": {case: _shown(spec) for case, spec in cases.items()},
+        "totals": totals,
+        "planes": found,
+    }
     (HERE / "planes.json").write_text(json.dumps(record, indent=2) + "\n")
     head = f"| plane | {' | '.join(found)} | difficulty |\n|{'---|' * (len(found) + 2)}"
     lines = [f"| {plane} | {' | '.join(_cell(rows[plane]) for rows in found.values())} | {_hard(found, plane)} |"
              for plane in plane_names()]  # fmt: skip
     last = f"| **all** | {' | '.join(f'**{a}/{b}** ({a / max(b, 1):.1%})' for a, b in totals.values())} | |"
     text = "\n".join([head, *lines, last])
-    named = ", ".join(f"{case} = {Path(spec).name if Path(spec).exists() else spec}" for case, spec in cases.items())
+    named = ", ".join(f"{case} = {_shown(spec)}" for case, spec in cases.items())
     (HERE / "planes.md").write_text(
         f"# Standard planes: success of the expert (5 mm, 5 deg)\n\n{machine()}; seed {seed}; {EPISODES} episodes a "
         f"patient and plane (drawn from all of them); patients version {VERSION}; {named}.\nA cell: successes/episodes "
@@ -132,6 +143,11 @@ def _write(found: dict[str, dict[str, dict]], cases: dict[str, str], seed: int) 
     bad = [(case, plane) for case, rows in found.items() for plane, row in rows.items()
            if row["episodes"] and row["successes"] < LEAST * row["episodes"]]  # fmt: skip
     print("below 98 %:", bad or "none", totals)
+
+
+def _shown(spec: str) -> str:
+    """Folders by their last name: where they lay says nothing."""
+    return ", ".join(Path(part).name if Path(part).exists() else part for part in spec.split(","))
 
 
 def _total(rows: dict[str, dict]) -> tuple[int, int]:

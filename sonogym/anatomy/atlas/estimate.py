@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from tqdm import tqdm
 
+from sonogym.anatomy.atlas import organs
 from sonogym.anatomy.atlas.canal import find_spine
 from sonogym.anatomy.atlas.levels import LEVELS, Levels, find_levels, renumbered
 from sonogym.anatomy.atlas.registration import (
@@ -26,22 +27,25 @@ from sonogym.anatomy.resampling import Grid
 
 LEAST_CONFIDENCE = 0.5  # what is below is no landmark to place a probe by (design)
 LEAST_LEVELS = 3  # vertebrae in a row that name a spine
-ORGANS = ("kidney_left", "kidney_right", "liver", "spleen", "gall_bladder", "lung_right")
+POINTS = ("gall_bladder",)
 VESSELS = tuple(f"{vessel}_{level}" for vessel in ("aorta", "cava") for level in ("T12", "L1", "L2", "L3", "L4"))
 REGISTERED = 6  # patients
 SPREAD = 20e-3  # m between patients at which an organ's place is worth 1/e
-SOFT = dict.fromkeys((*ORGANS, *VESSELS), (-20.0, 300.0)) | {"lung_right": (-1000.0, -500.0)}  # HU
+SOFT = (-20.0, 300.0)  # HU
 PROBE = 8e-3  # m: radius of the ball whose HU must fit the organ
 _LEVEL_OF = {"sacrum": "S1"}
+_Map = tuple[Template, Float[np.ndarray, "x y z 3"], float]  # a patient, the scan's points in it [m], mismatch left
 END = 12e-3  # m: landmarks closer to an end of the scan are not given
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Places [m] by landmark name, and the confidence (0 to 1) of each."""
+    """Places [m] by landmark name, the confidence (0 to 1) of each, and the voxels of organs on ``grid``."""
 
     landmarks: Mapping[str, Float[np.ndarray, "3"]]
     confidence: Mapping[str, float]
+    organs: Mapping[str, Bool[np.ndarray, "x y z"]] = field(default_factory=dict)
+    grid: Grid | None = None
 
 
 def estimate_landmarks(
@@ -55,9 +59,9 @@ def estimate_landmarks(
 
     Empty where no spine is found.
 
-    The confidence of a vertebra is that of :meth:`Levels.confidence`; that of an organ says how far the patients agree
-    on its place and how well the HU there fit it, times the vertebrae's median. A ``known`` vertebra [m] (by landmark
-    name) settles the numbering.
+    The confidence of a vertebra is that of :meth:`Levels.confidence`. That of an organ is the overlap of what each
+    patient says it is with what was found, that of a point how far the patients agree on it and how well the HU there
+    fit; both times the vertebrae's median. A ``known`` vertebra [m] (by landmark name) settles the numbering.
     """
     scene = make_scene(hu, tissue, grid)
     templates, model = load_templates(progress)
@@ -71,9 +75,12 @@ def estimate_landmarks(
         places["sacrum"] = levels.centres["S1"]
     confidence = {name: levels.confidence(_LEVEL_OF.get(name, name.removeprefix("vertebra_"))) for name in places}
     usual = float(np.median(list(confidence.values())))
-    for name, (point, agreement) in _organs(scene, levels, templates, progress).items():
-        places[name], confidence[name] = point, usual * agreement * _plausible(scene, name, point)
-    return Estimate(landmarks=places, confidence={name: round(value, 2) for name, value in confidence.items()})
+    scan, maps = _registered(scene, levels, templates, progress)
+    masks, found = _organs(scene, levels, maps)
+    for name, (point, agreement) in {**_points(scene, scan, maps), **found}.items():
+        places[name], confidence[name] = point, usual * agreement
+    confidence = {name: round(value, 2) for name, value in confidence.items()}
+    return Estimate(landmarks=places, confidence=confidence, organs=masks, grid=scene.grid)
 
 
 def _whole(levels: Levels, scene: Scene) -> dict[str, np.ndarray]:
@@ -83,23 +90,49 @@ def _whole(levels: Levels, scene: Scene) -> dict[str, np.ndarray]:
     return {name: point for name, point in levels.centres.items() if low < point[2] < high and name in LEVELS}
 
 
-def _organs(
+def _registered(
     scene: Scene, levels: Levels, templates: tuple[Template, ...], progress: bool
-) -> dict[str, tuple[np.ndarray, float]]:
-    """Place [m] and agreement of each organ that lies in the scan."""
-    scan = make_channels(scene)
+) -> tuple[Channels, list[_Map]]:
+    """The scan as it is registered, and the map to each of the patients closest in size, with the mismatch left."""
+    scan, maps = make_channels(scene), []
+    for template in tqdm(_closest(scene, levels, templates), desc="registering", disable=not progress, leave=False):
+        start = along_spine(scan.points(), (scene, levels.centres), (template.scene, template.centres()))
+        maps.append((template, *register(scan, make_channels(template.scene), start)))
+    return scan, maps
+
+
+def _organs(
+    scene: Scene, levels: Levels, maps: list[_Map]
+) -> tuple[dict[str, Bool[np.ndarray, "x y z"]], dict[str, tuple[np.ndarray, float]]]:
+    """The voxels of each organ, and the landmark and the agreement on it."""
+    each = [organs.votes(template.organs, template.scene.grid, moved, scene.grid) for template, moved, _ in maps]
+    masks = organs.organs_of(scene, np.mean(each, axis=0), levels.centres)
+    found = {
+        name: (organs.middle(masks[name], scene.grid), organs.agreement(masks[name], [vote[at] for vote in each]))
+        for at, name in enumerate(organs.VOTED)
+        if name in masks
+    }
+    behind = organs.lung_behind(masks["lung_right"], levels.centres, scene.grid) if "lung_right" in masks else None
+    if behind is not None and behind.any():
+        found["lung_right"] = organs.middle(behind, scene.grid), 1.0
+    return masks, {name: seen for name, seen in found.items() if _inside(scene, seen[0])}
+
+
+def _points(scene: Scene, scan: Channels, maps: list[_Map]) -> dict[str, tuple[np.ndarray, float]]:
+    """Place and agreement of vessels and other points that lie in the scan."""
     found: dict[str, list[tuple[np.ndarray, float]]] = {}
-    chosen = _closest(scene, levels, templates)
-    for template in tqdm(chosen, desc="registering", disable=not progress, leave=False):
-        centres = template.centres()
-        start = along_spine(scan.points(), (scene, levels.centres), (template.scene, centres))
-        moved, mismatch = register(scan, make_channels(template.scene), start)
-        for name in (*ORGANS, *VESSELS):
+    for template, moved, mismatch in maps:
+        for name in (*POINTS, *VESSELS):
             if name in template.landmarks:
                 point, miss = landmark_in_scan(moved, scan, template.landmarks[name])
                 if miss < PITCH:
                     found.setdefault(name, []).append((point, mismatch))
-    return {name: _agreed(seen) for name, seen in found.items() if len(seen) > len(chosen) // 2 and _inside(scan, seen)}
+    agreed = {name: _agreed(seen) for name, seen in found.items() if len(seen) > len(maps) // 2}
+    return {
+        name: (point, near * _plausible(scene, point))
+        for name, (point, near) in agreed.items()
+        if _inside(scene, point)
+    }
 
 
 def _closest(scene: Scene, levels: Levels, templates: tuple[Template, ...]) -> list[Template]:
@@ -123,21 +156,18 @@ def _agreed(seen: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
     return middle, float(np.exp(-np.square(spread / SPREAD)))
 
 
-def _inside(scan: Channels, seen: list[tuple[np.ndarray, float]]) -> bool:
-    """Whether the organ's middle keeps away from the ends of the scan."""
-    z = float(np.median([point[2] for point, _ in seen]))
-    low = float(scan.origin[2])
-    high = low + (scan.values.shape[4] - 1) * PITCH
-    return low + END < z < high - END
+def _inside(scene: Scene, point: Float[np.ndarray, "3"]) -> bool:
+    """Whether a point keeps away from the ends of the scan."""
+    return bool(scene.grid.origin[2] + END < point[2] < scene.grid.end[2] - END)
 
 
-def _plausible(scene: Scene, name: str, point: Float[np.ndarray, "3"]) -> float:
-    """Share of a ball about the place whose HU fit the organ."""
+def _plausible(scene: Scene, point: Float[np.ndarray, "3"]) -> float:
+    """Share of a ball about the place whose HU are those of soft tissue or blood."""
     centre = (point - np.array(scene.grid.origin)) / scene.grid.spacing
     reach = int(np.ceil(PROBE / scene.grid.spacing))
     ticks = np.mgrid[-reach : reach + 1, -reach : reach + 1, -reach : reach + 1].reshape(3, -1).T
     ball = np.rint(centre + ticks[np.linalg.norm(ticks, axis=1) * scene.grid.spacing <= PROBE]).astype(int)
     ball = np.clip(ball, 0, np.array(scene.grid.shape) - 1)
-    low, high = SOFT[name]
+    low, high = SOFT
     values = scene.hu[tuple(ball.T)]
     return float(((values > low) & (values < high)).mean())
