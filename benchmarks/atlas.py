@@ -46,6 +46,8 @@ REACH = 16e-3  # m: half a level
 def bare_ct(anatomy, hu=None):
     """HU and classes of a patient as if it came without labels."""
     hu = anatomy.ct.voxels[0].numpy().astype(np.float32) if hu is None else hu
+    if anatomy.facts.get("labels", "") is None:  # imported without any: its classes are those of the HU
+        return hu, anatomy.labels.voxels[0].numpy()
     ticks = torch.stack(torch.meshgrid(*(torch.arange(n) for n in hu.shape), indexing="ij"), dim=-1).float()
     body = (anatomy.skin.at(grids.affine(anatomy.ct.patient_from_voxel.float(), ticks)) < 0).numpy()
     open_ = np.full(hu.shape, UNDECIDED, np.uint8)
