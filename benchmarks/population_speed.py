@@ -23,9 +23,9 @@ OUT = Path(__file__).parent / "population_speed.json"
 
 
 def one_patient(spacing: float, seeds: range) -> dict[str, float]:
-    """CPU seconds to make a patient (median, worst) once compiled, and its file."""
+    """CPU seconds to make a patient (median, worst) once compiled, and the megabytes of its file (median, largest)."""
     from sonogym.anatomy.cache import cache_folder
-    from sonogym.anatomy.patients import load_procedural, make_procedural
+    from sonogym.anatomy.patients import VERSION, load_procedural, make_procedural
 
     make_procedural(seeds[0], spacing)
     seconds = []
@@ -34,8 +34,12 @@ def one_patient(spacing: float, seeds: range) -> dict[str, float]:
         make_procedural(seed, spacing)
         seconds.append(time.process_time() - start)
     load_procedural(seeds[0], spacing, "one")
-    size = max(path.stat().st_size for path in (cache_folder() / "patients").glob(f"*{round(1e6 * spacing)}um*"))
-    return {"seconds": statistics.median(seconds), "worst": max(seconds), "megabytes": size / 1e6}
+    files = (cache_folder() / "patients").glob(f"*-{round(1e6 * spacing)}um-v{VERSION}.*")
+    sizes = [path.stat().st_size / 1e6 for path in files]
+    return {
+        "seconds": statistics.median(seconds), "worst": max(seconds),
+        "megabytes": statistics.median(sizes), "largest": max(sizes), "files": len(sizes),
+    }  # fmt: skip
 
 
 def two_processes(spacing: float, count: int) -> dict[str, float]:
@@ -97,6 +101,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=1.5, help="mm, of a patient that is made")
     parser.add_argument("--pitch", type=float, default=2.0, help="mm, of those in the environment")
     parser.add_argument("--patients", type=int, default=64)
+    parser.add_argument("--fine", type=int, default=4, help="how many at --spacing in one environment")
     parser.add_argument("--parts", nargs="+", default=["one", "processes", "many", "fine"])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,10 +110,12 @@ def main() -> None:
         "one": lambda: one_patient(spacing, range(200, 206)),
         "processes": lambda: two_processes(2.5e-3, 3),
         "many": lambda: many_in_one(pitch, options.patients),
-        "fine": lambda: many_in_one(spacing, 4),
+        "fine": lambda: many_in_one(spacing, options.fine),
     }
     content = json.loads(OUT.read_text()) if OUT.exists() else {}
-    limits = f"--spacing {options.spacing:g} --pitch {options.pitch:g} --patients {options.patients}"
+    limits = (
+        f"--spacing {options.spacing:g} --pitch {options.pitch:g} --patients {options.patients} --fine {options.fine}"
+    )
     content["command"] = f"python benchmarks/population_speed.py {limits}"
     for name in options.parts:
         content[name] = {**parts[name](), "load": round(os.getloadavg()[0], 1)}

@@ -198,7 +198,8 @@ def _cost(cost: dict[str, Any] | None) -> str:
     if "one" in cost:
         one = cost["one"]
         lines.append(f"| a patient made | {one['seconds']:.1f} s, worst of six {one['worst']:.1f} s |")
-        lines.append(f"| its file | {one['megabytes']:.0f} MB |")
+        largest = f", largest of {one['files']}: {one['largest']:.0f} MB"
+        lines.append(f"| its file | {one['megabytes']:.0f} MB{largest} |")
     if "processes" in cost:
         two = cost["processes"]
         lines.append(f"| two processes against one | {two['wall']:.2f} times as fast, CPU {1 / two['cpu']:.2f} times |")
@@ -210,7 +211,7 @@ def _cost(cost: dict[str, Any] | None) -> str:
             held += (
                 f" ({many['file_megabytes']:.0f} MB of it pages of the cached files, which the system may take back)"
             )
-        lines.append(f"| {where} | {many['seconds']:.0f} s from a warm cache; {held} |")
+        lines.append(f"| {where} | {many['seconds']:.0f} s from a warm cache, compiling included; {held} |")
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ def make_rig(config: ScanConfig, renderer: Renderer, region: StartRegion, visits
 
 def _stand(config: ScanConfig, renderer: Renderer, region: StartRegion, visits: Pose | None) -> Stand:
     arm = load_arm(config.arm, tool="probe")
-    starts = _starts(region, config.randomization.yaw)
+    starts = starts_of(region, config.randomization.yaw)
     placement = lay_in_reach(
         renderer.skin, starts if visits is None else _joined(starts, visits), arm, InverseKinematics()
     )
@@ -67,7 +67,7 @@ def _stand(config: ScanConfig, renderer: Renderer, region: StartRegion, visits: 
     return Stand(robot=robot, base_from_patient=placement.base_from_patient)
 
 
-def _starts(region: StartRegion, yaw: float) -> Pose:
+def starts_of(region: StartRegion, yaw: float) -> Pose:
     """(patients, starts) poses of a lattice over the start region."""
     axes = (torch.linspace(0.0, 1.0, _LATTICE[0]), torch.linspace(0.0, 1.0, _LATTICE[1]),
             torch.linspace(-yaw, yaw, _LATTICE[2]))  # fmt: skip

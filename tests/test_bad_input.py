@@ -29,7 +29,7 @@ def body():
 def renderer(body, monkeypatch):
     """A renderer that must not get as far as rendering."""
     made = Renderer([body], "flat75", SMALL)
-    monkeypatch.setattr(made, "_run", lambda lines: pytest.fail("something was computed"))
+    monkeypatch.setattr(made, "_render_variant", lambda *given: pytest.fail("something was computed"))
     return made
 
 

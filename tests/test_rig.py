@@ -88,7 +88,7 @@ def test_v22_a_new_set_point_is_reached_without_much_overshoot(bone_depth):
 
 
 def test_compiled_force_control_is_the_one_in_torch():
-    """Over 40 steps with breath, noise, a set-point out of reach of some, a lost sensor and stops."""
+    """Over 40 steps with breath, noise, wrong stiffness, a set-point out of reach of some, a lost sensor and stops."""
     envs, generator = 32, torch.Generator().manual_seed(1)
     law = force_control(0.1, 0.05, 12.0)
 
@@ -102,8 +102,9 @@ def test_compiled_force_control_is_the_one_in_torch():
         error[3, 2:] = math.nan if step == 2 else 0.1
         rise = None if step < 10 else drawn(-0.02, 0.02)
         ahead = dataclasses.replace(tissue, force=tissue.force * drawn(0.7, 1.5), scale=drawn(0.0, 1.0))
-        fused = regulate(law, fused, tissue, ahead, rise, error)
-        defined = regulate_reference(law, defined, tissue, ahead, rise, error)
+        model = None if step < 20 else drawn(0.5, 2.0)
+        fused = regulate(law, fused, tissue, ahead, rise, error, model)
+        defined = regulate_reference(law, defined, tissue, ahead, rise, error, model)
         assert torch.equal(fused.stop, defined.stop)
         for name in ("travel", "speed", "readings", "surplus"):
             ours, theirs = getattr(fused, name), getattr(defined, name)

@@ -18,7 +18,8 @@ from sonogym.robot.arm import load_arm
 from sonogym.robot.bullet import BulletArm
 from sonogym.robot.bullet_world import require_bullet
 from sonogym.robot.camera import Camera, photograph
-from sonogym.robot.placement import lay
+from sonogym.robot.inverse_kinematics import InverseKinematics
+from sonogym.robot.placement import lay_in_reach
 from sonogym.robot.robot import KinematicArm, RobotState
 from sonogym.robot.scene import Fan, draw_fan
 from sonogym.robot.surface_motion import SurfaceMotion
@@ -75,7 +76,7 @@ def set_stage(patient: str, plane: str, robot: str, probe: str, sweep: float = 0
     renderer = Renderer([anatomy], transducer, config)
     motion = SurfaceMotion(skin=renderer.skin, press=transducer.press)
     ends = _ends(motion, goal, sweep)
-    placement = lay(renderer.skin, ends[None], arm)
+    placement = lay_in_reach(renderer.skin, ends[None], arm, InverseKinematics())
     base_from_patient = placement.base_from_patient
     planner = KinematicArm.among(arm, base_from_patient @ ends)
     if not bool(planner.reaches(base_from_patient @ ends).all()):

@@ -112,7 +112,9 @@ class Admittance:
             )
         latency = torch.full_like(set_point, self.latency) if latency is None else latency
         if not bool(((latency >= 0.0) & (latency <= self.latency + _ROUNDING)).all()):
-            raise InvalidInputError(f"latency must be in [0, {self.latency:g}] s, the longest, got {latency.tolist()}")
+            raise InvalidInputError(
+                f"latency must be in [0, {self.latency:g}] s, the longest, got {float(latency.max()):g}"
+            )
         samples = math.ceil(self.latency / self.period) + 2
         readings = reading[:, None].expand(-1, samples).clone()
         rest = torch.zeros_like(set_point)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sonogym.anatomy.surface import Skin
 from sonogym.errors import InvalidInputError, MissingFileError, require_between
@@ -20,7 +21,7 @@ from sonogym.robot.bullet_meshes import skin_mesh, write_obj
 from sonogym.robot.bullet_urdf import HEAD, write_arm
 from sonogym.ultrasound.transducer import Transducer
 
-BED_SIZE = (0.62, 1.9, 0.08)  # m across, along and thick (design)
+BED_SIZE = (0.62, 1.9, 0.08)  # m across, along (head to feet) and thick (design)
 _GRAVITY = -9.81
 _SKIN_COLOUR = (0.86, 0.68, 0.58, 1.0)
 _BED_COLOUR = (0.36, 0.53, 0.60, 1.0)
@@ -83,7 +84,8 @@ class BulletWorld:
             folder = Path(name)
             self.robot = self._load_arm(write_arm(arm, transducer, folder))
             self.patient = self._load_patient(skin, base_from_patient, folder)
-        self.bed = self._box(_bed_centre(base_from_patient, bed_height), BED_SIZE, _BED_COLOUR, solid=True)
+        centre, size = _bed(base_from_patient, bed_height)
+        self.bed = self._box(centre, size, _BED_COLOUR, solid=True)
         self._furnish(base_from_patient, bed_height)
         self._find_joints()
         self._separate()
@@ -196,13 +198,14 @@ class BulletWorld:
 
     def _furnish(self, base_from_patient: Pose, bed_height: float) -> None:
         """What is only looked at: the floor, the arm's stand and the bed's legs."""
-        x, y, _ = _bed_centre(base_from_patient, bed_height)
+        (x, y, _), size = _bed(base_from_patient, bed_height)
         self._box((0.4, 0.0, _FLOOR - 0.01), (4.0, 4.0, 0.02), _FLOOR_COLOUR, solid=False)
         self._box((0.0, 0.0, 0.5 * _FLOOR), (0.26, 0.26, -_FLOOR), _STAND_COLOUR, solid=False)
-        top = bed_height - BED_SIZE[2]
-        for along in (-0.35, 0.35):
-            centre = (x, y + along * BED_SIZE[1], 0.5 * (top + _FLOOR))
-            self._box(centre, (0.5 * BED_SIZE[0], 0.08, top - _FLOOR), _STAND_COLOUR, solid=False)
+        top, turned = bed_height - BED_SIZE[2], size[0] > size[1]
+        leg = (0.08, 0.5 * BED_SIZE[0]) if turned else (0.5 * BED_SIZE[0], 0.08)
+        for along in (-0.35 * BED_SIZE[1], 0.35 * BED_SIZE[1]):
+            centre = (x + along * turned, y + along * (not turned), 0.5 * (top + _FLOOR))
+            self._box(centre, (*leg, top - _FLOOR), _STAND_COLOUR, solid=False)
 
     def _find_joints(self) -> None:
         """Bullet's numbers of the joints, of the head and of every link."""
@@ -253,10 +256,13 @@ def _require_torques(arm: Arm) -> None:
             )
 
 
-def _bed_centre(base_from_patient: Pose, bed_height: float) -> tuple[float, float, float]:
-    """Under the patient's origin, but not under the arm's own base."""
+def _bed(base_from_patient: Pose, bed_height: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Centre and size of a bed that lies along the patient, under the origin but not under the arm's own base."""
+    head = base_from_patient.apply(torch.tensor([0.0, 0.0, 1.0])) - base_from_patient.translation
+    across, along, thick = BED_SIZE
+    size = (along, across, thick) if abs(float(head[0])) > abs(float(head[1])) else BED_SIZE
     x, y, _ = base_from_patient.translation.tolist()
-    return max(x, 0.5 * BED_SIZE[0] + 0.2), y, bed_height - 0.5 * BED_SIZE[2]
+    return (max(x, 0.5 * size[0] + 0.2), y, bed_height - 0.5 * thick), size
 
 
 def _disconnect(bullet: Any, client: int) -> None:

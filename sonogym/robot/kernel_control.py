@@ -16,19 +16,20 @@ _SENSOR = int(StopReason.SENSOR)
 
 @njit(cache=True, error_model="numpy")
 def regulate(
-    settings, air, tissue, ahead, loss, rise, error, set_point, latency, travel, speed, readings, surplus, stop
+    settings, air, tissue, ahead, loss, rise, model, error, set_point, latency, travel, speed, readings, surplus, stop
 ):
     """Advance ``travel`` to ``stop`` by one period for each column of ``error`` (envs, samples) [N].
 
     ``settings`` are period, bandwidth, mass over damping, reset time, approach, force, speed and travel limit,
-    resistance; ``air`` the scale below which the face hangs in the air, and that expected there; ``tissue`` are force,
-    scale and depth (envs,) each now, ``ahead`` those at the end of the step, which each sample comes closer to.
+    resistance; ``model`` (envs,) the stiffness that the controller takes the tissue for, over the true one; ``air`` the
+    scale below which the face hangs in the air, and that expected there; ``tissue`` are force, scale and depth
+    (envs,) each now, ``ahead`` those at the end of the step, which each sample comes closer to.
     """
     period, samples = settings[0], error.shape[1]
     for env in range(len(travel)):
         begin = travel[env]
         now, then = _felt(tissue, env, air), _felt(ahead, env, air)
-        feed = _feed(now, then, samples * period, settings[4], air[0])
+        feed = _feed(now, then, samples * period, settings[4], air[0]) / model[env]
         for sample in range(samples):
             deeper = travel[env] - begin + sample * period * rise[env]
             share = (sample + 1.0) / samples
@@ -44,7 +45,7 @@ def regulate(
             readings[env, 0] = rest + error[env, sample]
             known = _late(readings[env], latency[env] / period)
             missing = set_point[env] - known
-            damping = (rest + expected) / depth / settings[1] + settings[8] * rest
+            damping = model[env] * (rest + expected) / depth / settings[1] + settings[8] * rest
             mass = damping * settings[2]
             drive = missing + surplus[env] / settings[3]
             fast = (mass * speed[env] + period * drive) / (mass + damping * period)

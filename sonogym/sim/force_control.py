@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonogym.errors import require_between
 from sonogym.geometry.compiled import array
 from sonogym.robot import kernel_control
 from sonogym.robot.admittance import Admittance, AdmittanceState
@@ -25,13 +26,20 @@ _EXPECTED = (1.0, 6e-3)  # N, m: F0 and d0 of the tissue expected there (contact
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """What force control is asked for in an episode. (envs,) each: ``set_point`` [N], ``latency`` [s] of the sensor,
-    whose reading has ``noise`` [N, standard deviation] and ``bias`` [N].
+    whose reading has ``noise`` [N, standard deviation] and ``bias`` [N]. ``model`` is the stiffness that the controller
+    takes the tissue to have, over the one it has (None: 1).
     """
 
     set_point: Float[Tensor, " envs"]
     latency: Float[Tensor, " envs"]
     noise: Float[Tensor, " envs"]
     bias: Float[Tensor, " envs"]
+    model: Float[Tensor, " envs"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model.numel():
+            for end in (self.model.min(), self.model.max()):
+                require_between("model of the force control", float(end), 0.05, 20.0, "", "a factor of the stiffness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +89,27 @@ def regulate(
     ahead: Felt,
     rise: Float[Tensor, " envs"] | None,
     error: Float[Tensor, "envs samples"],
+    model: Float[Tensor, " envs"] | None = None,
 ) -> AdmittanceState:
     """The controller's state after as many of its periods as ``error`` [N] has samples, which the sensor adds.
 
     Compiled where no gradient is asked for and the controller is that of scans: :func:`regulate_reference` to rounding.
     """
     quick = None not in (admittance.bandwidth, admittance.reset_time, admittance.approach)
-    given = (*vars(tissue).values(), *vars(ahead).values(), rise, error, *vars(state).values())
+    given = (*vars(tissue).values(), *vars(ahead).values(), rise, error, model, *vars(state).values())
     if not quick or any(x is not None and (x.requires_grad or x.device.type != "cpu") for x in given):
-        return regulate_reference(admittance, state, tissue, ahead, rise, error)
-    return _fused(admittance, state, tissue, ahead, rise, error)
+        return regulate_reference(admittance, state, tissue, ahead, rise, error, model)
+    return _fused(admittance, state, tissue, ahead, rise, error, model)
 
 
 def _fused(
-    admittance: Admittance, state: AdmittanceState, tissue: Felt, ahead: Felt, rise: Tensor | None, error: Tensor
+    admittance: Admittance,
+    state: AdmittanceState,
+    tissue: Felt,
+    ahead: Felt,
+    rise: Tensor | None,
+    error: Tensor,
+    model: Tensor | None,
 ) -> AdmittanceState:
     law, envs = admittance, len(error)
     moved = {
@@ -106,7 +121,7 @@ def _fused(
         (_TOUCHED, _EXPECTED[0]),
         *(tuple(array(part) for part in (at.force, at.scale, at.depth)) for at in (tissue, ahead)),
         *(array(torch.full((envs,), default) if value is None else value)
-          for value, default in ((tissue.loss, LOSS), (rise, 0.0))),
+          for value, default in ((tissue.loss, LOSS), (rise, 0.0), (model, 1.0))),
         *map(array, (error, state.set_point, state.latency, *moved.values())),
     )  # fmt: skip
     return dataclasses.replace(state, **moved)
@@ -136,15 +151,19 @@ def regulate_reference(
     ahead: Felt,
     rise: Float[Tensor, " envs"] | None,
     error: Float[Tensor, "envs samples"],
+    model: Float[Tensor, " envs"] | None = None,
 ) -> AdmittanceState:
     """:func:`regulate`, defined.
 
     The face comes from ``tissue`` to ``ahead``, which it would feel if it were pressed no deeper, evenly over the step.
     ``rise`` [m/s] is how fast the skin comes up against the face meanwhile. The controller takes the tissue's stiffness
     for (F + F0) / d0 and its resistance for F / 33 mm/s: F0 and d0 are known to it from the patient's scan (design).
+    Where the stiffness that it takes is ``model`` times the true one, it expects forces to change so much more with the
+    way: it gives way that much less to what lies ahead.
     """
+    wrong = torch.ones_like(state.travel) if model is None else model
     begin, samples = state.travel, error.shape[1]
-    feed = _feed(admittance, tissue, ahead, samples)
+    feed = _feed(admittance, tissue, ahead, samples) / wrong
     for sample in range(samples):
         deeper, speed = state.travel - begin, state.speed + feed
         if rise is not None:
@@ -153,6 +172,6 @@ def regulate_reference(
         pairs = zip(_known(tissue), _known(ahead), strict=True)
         force, scale, depth, expected = (torch.lerp(first, last, share) for first, last in pairs)
         felt_now = Felt(force=force, scale=scale, depth=depth, loss=tissue.loss).at(deeper, speed)
-        stiffness = (felt_now + expected) / depth
+        stiffness = wrong * (felt_now + expected) / depth
         state = admittance.step(state, felt_now + error[:, sample], stiffness, RESISTANCE * felt_now, feed)
     return state

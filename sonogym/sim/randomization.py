@@ -26,6 +26,7 @@ _SHIFT = np.uint64(33)  # leaves seeds of 31 bits
 _LIMITS = {
     "gain": (-40.0, 40.0, "dB"), "dynamic_range": (20.0, 120.0, "dB"), "tgc": (0.0, 3.0, "dB/cm/MHz"),
     "set_point": (0.0, 100.0, "N"), "force_latency": (0.0, 1.0, "s"), "stiffness": (0.05, 20.0, ""),
+    "stiffness_model": (0.05, 20.0, ""),
     "friction": (0.0, 2.0, ""), "gel": (5e-4, 0.02, "m"), "command_latency": (0.0, 2.0, "s"),
     "breathing": (0.0, 2.0, "full quiet breaths"), "breathing_period": (1.0, 20.0, "s"),
 }  # fmt: skip
@@ -44,7 +45,8 @@ class Randomization:
     renderer has it). ``tissues`` is the table that published ranges are read from, the renderer's own.
 
     Where the face is in contact: ``set_point`` [N] of the force control, whose sensor is late by ``force_latency`` [s]
-    and off by a bias and noise of standard deviations up to ``force_bias`` and ``force_noise`` [N]; ``stiffness``
+    and off by a bias and noise of standard deviations up to ``force_bias`` and ``force_noise`` [N], and which takes the
+    tissue to be ``stiffness_model`` times as stiff as it is (drawn by its logarithm); ``stiffness``
     multiplies the tissue's (drawn by its logarithm), ``friction`` is a Coulomb coefficient, ``gel`` [m] the thickest
     layer that couples. ``command_latency`` [s] is how late a command is carried out. ``breathing`` is the amplitude in
     full quiet breaths, ``breathing_period`` [s]; (0, 0) is no breathing.
@@ -65,6 +67,7 @@ class Randomization:
     force_latency: tuple[float, float] = (0.02, 0.02)
     force_bias: float = 0.0
     force_noise: float = 0.0
+    stiffness_model: tuple[float, float] = (1.0, 1.0)
     stiffness: tuple[float, float] = (1.0, 1.0)
     friction: tuple[float, float] = (FRICTION, FRICTION)
     gel: tuple[float, float] = (GAP_NONE, GAP_NONE)
@@ -145,10 +148,13 @@ class Randomization:
     def _between(self, name: str, streams: Streams) -> Float[Tensor, " envs"]:
         return streams.uniform(name, *getattr(self, name))[:, 0]
 
+    def _by_logarithm(self, name: str, streams: Streams) -> Float[Tensor, " envs"]:
+        low, high = (math.log(end) for end in getattr(self, name))
+        return streams.uniform(name, low, high)[:, 0].exp()
+
     def _contact(self, streams: Streams) -> ContactFactors:
-        low, high = (math.log(end) for end in self.stiffness)
         return ContactFactors(
-            stiffness=streams.uniform("stiffness", low, high)[:, 0].exp(),
+            stiffness=self._by_logarithm("stiffness", streams),
             friction=self._between("friction", streams),
             gel=self._between("gel", streams),
         )
@@ -159,6 +165,7 @@ class Randomization:
             latency=self._between("force_latency", streams),
             noise=streams.uniform("force_noise", 0.0, self.force_noise)[:, 0],
             bias=self.force_bias * streams.normal("force_bias", 0.0, 1.0)[:, 0],
+            model=None if self.stiffness_model == (1.0, 1.0) else self._by_logarithm("stiffness_model", streams),
         )
 
     def _breathing(self, streams: Streams) -> Breathing:
@@ -180,10 +187,7 @@ class Randomization:
             require_between(f"{name} (high)", ends[1], ends[0], highest, unit)
 
     def _scatterers(self, streams: Streams) -> Float[Tensor, " envs"] | None:
-        if self.scatterers is None:
-            return None
-        low, high = (math.log(end) for end in self.scatterers)
-        return streams.uniform("scatterers", low, high)[:, 0].exp()
+        return None if self.scatterers is None else self._by_logarithm("scatterers", streams)
 
     def _scatter_offset(self, streams: Streams) -> Float[Tensor, "envs tissues"]:
         return streams.uniform("scatter", -self.scatter, self.scatter, TISSUE_COUNT)

@@ -163,7 +163,8 @@ class Rig:
         tissue = self._tissue(before.touch, before)
         touch = self._feel(moved.pose, before.params, breath)
         ahead = tissue if touch is None else felt(touch, None, tissue.loss)
-        press = regulate(self.admittance, before.press, tissue, ahead, rise, error)
+        model = None if before.params.control is None else before.params.control.model
+        press = regulate(self.admittance, before.press, tissue, ahead, rise, error, model)
         deeper = (press.travel - before.press.travel)[:, None] * inward
         return press, Pose(moved.pose.quaternion, moved.pose.translation + deeper)
 

@@ -38,6 +38,7 @@ from sonogym.ultrasound.render_threads import at_once, render_threads
 from sonogym.ultrasound.speckle import HAZE_SALT
 from sonogym.ultrasound.tracer import Tracing
 
+_SHARE = 1 << 14  # samples (about .4 ms) that are worth a thread of their own
 _HAZE = np.uint32(HAZE_SALT)
 _0, _1 = np.float32(0.0), np.float32(1.0)
 
@@ -146,7 +147,7 @@ class FusedRenderer:
             labels=np.empty(maps, np.uint8),
             transmission=np.empty(maps, np.float32),
         )
-        threads = min(envs, render_threads())
+        threads = max(1, min(envs, render_threads(), envs * samples * count // _SHARE))
         while len(self._work) < threads:
             self._work.append(_workspace(self._tables, samples, count))
         ends = [envs * part // threads for part in range(threads + 1)]
