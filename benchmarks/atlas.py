@@ -103,7 +103,8 @@ def judged(name, anatomy, truth, meshes, hu=None):
     told = {key: answer for key, answer in right.items() if answer is not None}
     sure = {key: answer for key, answer in told.items() if found.confidence.get(key, 0.0) >= LEAST_CONFIDENCE}
     exact = [error for key, error in errors.items() if key in spine]
-    overlaps = overlap(found, anatomy, places(anatomy)) if truth and found.organs else {}
+    labelled = anatomy.facts.get("labels", "") is not None
+    overlaps = overlap(found, anatomy, places(anatomy)) if labelled and truth and found.organs else {}
     return {
         "scan": name, "vertebrae": len(told), "wrong_level": len(told) - sum(told.values()),
         "given": len(sure), "wrong_given": len(sure) - sum(sure.values()), "errors_mm": errors,
