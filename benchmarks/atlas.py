@@ -46,6 +46,8 @@ REACH = 16e-3  # m: half a level
 def bare_ct(anatomy, hu=None):
     """HU and classes of a patient as if it came without labels."""
     hu = anatomy.ct.voxels[0].numpy().astype(np.float32) if hu is None else hu
+    if anatomy.facts.get("labels", "") is None:  # imported without any: its classes are those of the HU
+        return hu, anatomy.labels.voxels[0].numpy()
     ticks = torch.stack(torch.meshgrid(*(torch.arange(n) for n in hu.shape), indexing="ij"), dim=-1).float()
     body = (anatomy.skin.at(grids.affine(anatomy.ct.patient_from_voxel.float(), ticks)) < 0).numpy()
     open_ = np.full(hu.shape, UNDECIDED, np.uint8)
@@ -101,7 +103,8 @@ def judged(name, anatomy, truth, meshes, hu=None):
     told = {key: answer for key, answer in right.items() if answer is not None}
     sure = {key: answer for key, answer in told.items() if found.confidence.get(key, 0.0) >= LEAST_CONFIDENCE}
     exact = [error for key, error in errors.items() if key in spine]
-    overlaps = overlap(found, anatomy, places(anatomy)) if truth and found.organs else {}
+    labelled = anatomy.facts.get("labels", "") is not None
+    overlaps = overlap(found, anatomy, places(anatomy)) if labelled and truth and found.organs else {}
     return {
         "scan": name, "vertebrae": len(told), "wrong_level": len(told) - sum(told.values()),
         "given": len(sure), "wrong_given": len(sure) - sum(sure.values()), "errors_mm": errors,

@@ -50,10 +50,10 @@ class LevelWeights:
     all, as neighbours are not independent.
     """
 
-    lung: float = 0.25
-    rhythm: float = 1.2
+    lung: float = 0.1
+    rhythm: float = 0.4
     usual: float = 0.5
-    size: float = 2.0
+    size: float = 1.0
     certainty: float = 2.0
 
 
