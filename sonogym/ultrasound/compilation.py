@@ -13,7 +13,7 @@ from numba.core import event
 
 from sonogym.anatomy import bone, stack_kernel, tissues
 
-NOTE = "sonogym: compiling the renderer, once for this machine and version (10-20 s) ..."
+NOTE = "sonogym: compiling the renderer, once for this machine and version (15-30 s) ..."
 
 
 def source_digest() -> str:

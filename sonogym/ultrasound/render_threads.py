@@ -11,8 +11,8 @@ import numba
 
 from sonogym.errors import InvalidInputError
 
-# Neither numba's own threads nor ``numba.get_num_threads``, which starts them: a forked child of a process that has
-# GNU OpenMP threads is ended by numba at its first call, and a pool of such children waits for ever.
+# Neither numba's own threads nor ``numba.get_num_threads``, which starts them (GNU OpenMP if it is there): numba ends
+# a forked child that uses them ("fork() called from a process already using GNU OpenMP"), and resets torch's count.
 _limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 _Task = tuple[Callable[[int], None], int, "SimpleQueue[BaseException | None]"]
 
