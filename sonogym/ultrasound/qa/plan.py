@@ -205,7 +205,8 @@ def _lateral(transducer: Transducer, z: float) -> tuple[Place, ...]:
 
 
 def _cysts(transducer: Transducer) -> tuple[Disc, ...]:
-    radius = transducer.depth / 30.0
+    deepest = 0.72 * transducer.depth
+    radius = max(transducer.depth / 30.0, 1.75 * _width(transducer, deepest))  # wider than the beam that looks into it
     places = ((0.0, 0.2, 1.0), (0.0, 0.72, 1.0), (-5.0, 0.72, 0.6), (5.0, 0.72, 0.35))
     return tuple(
         _disc(_at(transducer, x * radius, z * transducer.depth, _CYST_TURN), share * radius, Medium.ANECHOIC)
