@@ -170,8 +170,9 @@ labelled vertebra's mesh. Given: confidence of {LEAST_CONFIDENCE} or more; the o
 middle of the body. Organs: distance of the point given (and of all) to the middle of the labelled organ or vessel.
 Weights are chosen on the real scans (below), but each was also held out in turn; the procedural test patients
 were never looked at. Settings of the canal were made with these scans in view, those of the organs' voxels before
-their labels were read. A procedural patient's landmark of the liver is a place in its right lobe and that of the lung
-the middle behind the spine; found, and labelled, are centres of mass: about 35 and 20 mm apart there.
+their labels were read (but for the lung's landmark, settled after its error on the chest was seen). A procedural
+patient's landmark of the liver is a place in its right lobe and that of the lung the middle behind
+the spine; found, and labelled, are centres of mass: about 35 and 20 mm apart there.
 """
 
 

@@ -133,7 +133,7 @@ def displacement(
     if field.compiled(points):
         out = torch.empty(points.shape)
         places = points.reshape(len(index), -1, 3)
-        stack_kernel.read_channels(*field.arrays(index), places.contiguous().numpy(), out.view_as(places).numpy())
+        stack_kernel.read(*field.arrays(index), places.contiguous().numpy(), out.view_as(places).numpy())
         return out
     batch = (-1, *[1] * (points.ndim - 2))
     offset = field.offset[index].reshape(batch).expand(points.shape[:-1])

@@ -60,7 +60,7 @@ class VolumeStack:
         if self.compiled(points):
             out = torch.empty(points.shape[:-1])
             places = points.reshape(len(index), -1, 3).numpy()
-            stack_kernel.read(*self.arrays(index), places, out.view(len(index), -1).numpy())
+            stack_kernel.read(*self.arrays(index), places, out.view(len(index), -1, 1).numpy())
             return out
         batch = (-1, *[1] * (points.ndim - 2))
         offset = self.offset[index].reshape(batch).expand(points.shape[:-1])

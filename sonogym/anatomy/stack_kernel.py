@@ -58,12 +58,14 @@ def at(stack, volume, x, y, z):
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
 @no_type_check
 def read(flat, offset, shape, matrix, index, points, out):
-    """``out`` (envs, points) = first channel of ``flat`` (voxels, channels) at ``points`` (envs, points, 3) [m]."""
+    """``out`` (envs, points, channels): the first channels of ``flat`` at ``points`` (envs, points, 3) [m]."""
     for env in range(points.shape[0]):
         volume = index[env]
         start, size, m = offset[volume], shape[volume], matrix[volume]
         for i in range(points.shape[1]):
-            out[env, i] = value(flat, 0, start, size, m, points[env, i, 0], points[env, i, 1], points[env, i, 2])
+            x, y, z = points[env, i, 0], points[env, i, 1], points[env, i, 2]
+            for channel in range(out.shape[2]):
+                out[env, i, channel] = value(flat, channel, start, size, m, x, y, z)
 
 
 @_inner
@@ -96,16 +98,3 @@ def shallowest(flat, offset, shape, matrix, index, origin, direction, node, asid
                 origin[env, line, 0], origin[env, line, 1], origin[env, line, 2],
                 direction[env, line, 0], direction[env, line, 1], direction[env, line, 2],
             )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
-@no_type_check
-def read_channels(flat, offset, shape, matrix, index, points, out):
-    """``out`` (envs, points, channels): as :func:`read`, every channel of ``flat``."""
-    for env in range(points.shape[0]):
-        volume = index[env]
-        start, size, m = offset[volume], shape[volume], matrix[volume]
-        for i in range(points.shape[1]):
-            x, y, z = points[env, i, 0], points[env, i, 1], points[env, i, 2]
-            for channel in range(out.shape[2]):
-                out[env, i, channel] = value(flat, channel, start, size, m, x, y, z)

@@ -12,8 +12,7 @@ import torch
 def one_thread() -> Iterator[None]:
     """Torch on one thread within, on as many as before after it; also a decorator.
 
-    Waking threads costs more than the small operations of a step take, above all where others wait for the cores. It
-    also keeps numba's first parallel region, which sets the threads of the OpenMP library, from changing torch's.
+    Waking threads costs more than the small operations of a step take, above all where others wait for the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

